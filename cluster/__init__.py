@@ -1,0 +1,1 @@
+"""Configuration, command line and the training loop (an RLlib Algorithm)."""

@@ -1,0 +1,1 @@
+"""The memory environment: operations, memory store, prompts, tasks and rewards. Knows no Ray, no vLLM, no model."""

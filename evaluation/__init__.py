@@ -1,0 +1,1 @@
+"""The same episodes without learning: held-out evaluation, statistics, reports."""

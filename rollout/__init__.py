@@ -1,0 +1,1 @@
+"""Episodes in parallel: trajectory types, policy engines (vLLM) and the runners that host environments."""

@@ -1,0 +1,51 @@
+"""The `rollout` section: sampling, engines, runners."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from env.config import Section
+
+
+class SamplingConfig(Section):
+    """How one turn is sampled. Training keeps top_p at 1, so that log-probabilities are those of the policy."""
+
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(4096, ge=1)
+
+
+class EngineConfig(Section):
+    """One vLLM engine; `count` of them form the pool."""
+
+    count: int = Field(1, ge=1)
+    num_cpus: float = Field(1.0, ge=0)
+    num_gpus: float = Field(0.0, ge=0)
+    tensor_parallel: int = Field(1, ge=1)
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    max_model_len: int = Field(8192, ge=32)
+    max_num_seqs: int = Field(256, ge=1)
+    enforce_eager: bool = False
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+    cpu_kv_cache_gib: int = Field(1, ge=1)
+    weight_transfer: Literal["nccl", "shm"] = Field("shm", description="shm: safetensors in shared memory (CPU)")
+    start_timeout_s: float = Field(300.0, gt=0)
+    request_timeout_s: float = Field(600.0, gt=0, description="an engine silent for this long is unhealthy")
+
+
+class RolloutConfig(Section):
+    """Episodes per iteration and the actors that run them."""
+
+    runners: int = Field(1, ge=1)
+    runner_cpus: float = Field(1.0, ge=0)
+    episodes_per_runner: int = Field(256, ge=1, description="concurrent episodes in one runner")
+    tasks_per_batch: int = Field(8, ge=1, description="groups per iteration")
+    group_size: int = Field(8, ge=1, description="episodes per task")
+    drop_equal_groups: bool = Field(False, description="dynamic sampling: refill groups whose rewards are all equal")
+    max_refills: int = Field(2, ge=0, description="refills per iteration, in batches of groups")
+    max_staleness: int = Field(0, ge=0, description="policy versions between sampling and learning; 0: on-policy")
+    max_failed_share: float = Field(0.5, gt=0, le=1, description="stop when more than this share of a batch failed")
+    sampling: SamplingConfig = SamplingConfig()
+    engine: EngineConfig = EngineConfig()
