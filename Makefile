@@ -1,0 +1,56 @@
+# Everything runs from here without an activated environment.
+#   make train         set up if needed, then train the tiny recipe        (RECIPE=..., ARGS="--set seed=1")
+#   make test          set up if needed, then lint, types and all tests    (PYTEST_ARGS="-m 'not stack'")
+#   make tiny-policy   make the tiny recipe's starting policy again
+#   VENV=path          another place for the environment; several clones can share one
+#   PYTHON=python3.12  the interpreter that makes the environment (3.11 to 3.13)
+
+PYTHON ?= python3
+VENV ?= .venv
+RECIPE ?= recipes/tiny.yaml
+ARGS ?=
+PYTEST_ARGS ?=
+LOCK := requirements/cpu.txt
+# Where the CPU build of torch comes from when the configured indexes offer only the CUDA build.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell sha256sum $(LOCK) | cut -c1-16)
+TORCH := $(shell grep -m1 '^torch==' $(LOCK))
+# This clone's code comes first, also in an environment that another clone made.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+.PHONY: setup train test lint tiny-policy lock
+
+setup: $(STAMP)
+
+$(STAMP): | $(LOCK)
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: set PYTHON="'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip==26.3
+	$(BIN)/python -m pip install --no-deps --progress-bar off --quiet -r $(LOCK)
+	$(BIN)/python -c 'import torch' 2>/dev/null || \
+		$(BIN)/python -m pip install --no-deps --force-reinstall --index-url $(TORCH_INDEX) $(TORCH)
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --quiet --editable .
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+train: setup
+	$(BIN)/atommem train $(RECIPE) $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+tiny-policy: setup
+	$(BIN)/atommem collect recipes/tiny.yaml --out data/tiny-sft.parquet
+	$(BIN)/atommem sft recipes/tiny.yaml --set sft.data=data/tiny-sft.parquet
+
+# Pin what the environment has now (after changing a version in it and passing the tests).
+lock:
+	@{ sed '/^[^#]/,$$d' $(LOCK); $(BIN)/python -m pip freeze --all --exclude-editable \
+		| grep -v -i -E '^(pip|atommem)(==| @)' | sed -E 's/^(torch==[0-9.]+)\+cpu/\1/' | sort -f; } > $(LOCK).new
+	@mv $(LOCK).new $(LOCK)
