@@ -53,12 +53,26 @@ EmbedderConfig = Annotated[
 class RegistryConfig(Section):
     """The synthetic registry: a generated world in plain sentences. Every difficulty is a parameter."""
 
-    facts: int = Field(20, ge=1, description="sentences per document")
     people: int = Field(8, ge=1, description="people per document")
-    hops: list[int] = Field([1, 2], description="hops of the questions: 1 company, 2 city, 3 country")
+    companies: int = Field(6, ge=2, description="companies per document")
+    hops: list[Literal[1, 2, 3]] = Field([1, 2], min_length=1, description="1 company, 2 city, 3 country")
     questions_max: int = Field(2, ge=1, le=10, description="1 question in half of the tasks, else 2..max")
-    change_rate: float = Field(0.5, ge=0, le=1, description="share of questions whose answer changes later in the text")
-    distractor_rate: float = Field(0.2, ge=0, le=1, description="share of sentences that no question needs")
+    change_rate: float = Field(0.5, ge=0, le=1, description="share of the people asked for whose company changes later")
+    leave_rate: float = Field(0.2, ge=0, le=1, description="share of the changes after which a person works nowhere")
+    distractor_rate: float = Field(0.2, ge=0, lt=1, description="share of sentences that no question needs")
+
+
+class TeacherConfig(Section):
+    """The scripted teacher of the registry. Its default skill is the under-managed behaviour that RL starts from: it
+    forgets to store, rarely rewrites what has changed, and reads too much."""
+
+    store: float = Field(0.35, ge=0, le=1, description="chance to store a fact")
+    store_asked: float = Field(0.5, ge=0, le=1, description="chance to store a fact about somebody asked for")
+    store_distractor: float = Field(0.1, ge=0, le=1, description="chance to store a sentence that no question needs")
+    look_up: float = Field(0.5, ge=0, le=1, description="chance to read the old entry when a fact changes")
+    revise: float = Field(0.7, ge=0, le=1, description="chance to update or delete the old entry once it is shown")
+    idle_read: float = Field(0.3, ge=0, le=1, description="chance to read at a chunk for no reason")
+    note: float = Field(0.2, ge=0, le=1, description="chance to note a found link on the scratchpad")
 
 
 class HaystackConfig(Section):
@@ -102,9 +116,13 @@ class EnvConfig(Section):
     eval_data: str | None = Field(None, description="held-out data; None: a held-out seed (registry) or the tail of `data`")
     split: str = Field("train", description="split of a Hugging Face dataset")
     registry: RegistryConfig = RegistryConfig()
+    teacher: TeacherConfig = TeacherConfig()
     haystack: HaystackConfig = HaystackConfig()
 
     prompt: str = Field("full", description="template directory in env/prompts, or a path")
+    prompt_order: Literal["shared-first", "chunk-last"] = Field(
+        "shared-first", description="shared-first lets the engine's prefix cache serve a whole group"
+    )
     dialect: Literal["paper", "released"] = "paper"
     operations: list[OperationName] = ["create", "read", "update", "delete", "scratchpad"]
     chunk_tokens: int = Field(4096, ge=8)

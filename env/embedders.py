@@ -1,0 +1,148 @@
+"""Text embedders behind one small protocol: hashing (no model), sentence-transformers, OpenAI-compatible endpoint.
+
+All return float32 rows of unit length, so that an inner product is the cosine similarity.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from env.config import EmbedderConfig, HashingEmbedderConfig, OpenAIEmbedderConfig, SentenceTransformerConfig
+from env.errors import EmbeddingError, UserError
+
+Kind = Literal["passage", "query"]
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors; called from one thread at a time."""
+
+    dim: int
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """Float32 [len(texts), dim], rows of unit length. Raises EmbeddingError."""
+        ...
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """L2-normalise the rows of a float [n, dim] array; rows of zeros stay zero. Returns float32."""
+    vectors = np.asarray(vectors, dtype=np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms == 0, 1, norms)
+
+
+class HashingEmbedder:
+    """Word counts hashed into `dim` signed buckets: lexical similarity, no model, no state.
+
+    A text without any word character is the zero vector: equally far from everything.
+    """
+
+    def __init__(self, config: HashingEmbedderConfig):
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        self.dim = config.dim
+        # One-letter words count (the default pattern drops them): "5" and "B" can be all there is.
+        self._vectorizer = HashingVectorizer(n_features=config.dim, norm="l2", token_pattern=r"(?u)\b\w+\b")
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """See `Embedder.embed`. Queries and passages are treated alike."""
+        return unit_rows(self._vectorizer.transform(texts).toarray())
+
+
+def resolve_model(model: str) -> str:
+    """A directory as it is, `package:subdir` as a directory of the installed package, else a hub name as it is."""
+    package, colon, subdir = model.partition(":")
+    if Path(model).is_dir() or not colon:
+        return model
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"embedder.model {model!r}: the Python package {package!r} is not installed")
+    directory = Path(spec.submodule_search_locations[0]) / subdir
+    if not directory.is_dir():
+        raise UserError(f"embedder.model {model!r}: the package has no directory {subdir!r}")
+    return str(directory)
+
+
+class SentenceTransformerEmbedder:
+    """A sentence-transformers model. `query_instruction` is put before queries, never before passages."""
+
+    def __init__(self, config: SentenceTransformerConfig):
+        from sentence_transformers import SentenceTransformer
+
+        path = resolve_model(config.model)
+        try:
+            self._model = SentenceTransformer(path, device=config.device)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"embedder.model {config.model!r} cannot be loaded ({reason}); give a directory, "
+                "`package:subdir` of an installed package, or a hub name"
+            ) from error
+        self._instruction = config.query_instruction or None
+        dim = self._model.get_embedding_dimension()
+        if dim is None:
+            raise UserError(f"embedder.model {config.model!r} does not say its dimension: not an embedding model")
+        self.dim = dim
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """See `Embedder.embed`. Texts beyond the model's window are cut by the model."""
+        prompt = self._instruction if kind == "query" else None
+        try:
+            vectors = self._model.encode(list(texts), prompt=prompt, show_progress_bar=False)
+        except RuntimeError as error:
+            raise EmbeddingError(f"the embedding model failed on {len(texts)} texts: {error}") from error
+        return unit_rows(np.asarray(vectors))
+
+
+class OpenAIEmbedder:
+    """An OpenAI-compatible `/v1/embeddings` endpoint, with the instruction that such models expect before queries."""
+
+    def __init__(self, config: OpenAIEmbedderConfig):
+        from openai import OpenAI
+
+        self._config = config
+        self.dim = config.dim
+        key = os.environ.get(config.api_key_env) or "none"  # local servers ask for no key, the client insists on one
+        self._client = OpenAI(base_url=config.base_url, api_key=key, timeout=config.timeout_s)
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """See `Embedder.embed`. Connection errors, time-outs and 5xx are retried twice by the client."""
+        from openai import OpenAIError
+
+        prefix = self._config.query_instruction if kind == "query" else ""
+        try:
+            response = self._client.embeddings.create(
+                model=self._config.model, input=[prefix + text for text in texts], encoding_format="float"
+            )
+            rows = [item.embedding for item in sorted(response.data or [], key=lambda item: item.index)]
+        except (OpenAIError, ValueError) as error:  # ValueError: a body that is no JSON, or has no data
+            raise EmbeddingError(f"{self._where()}: {error}") from error
+        return unit_rows(self._checked(rows, len(texts)))
+
+    def _checked(self, rows: list[list[float]], count: int) -> np.ndarray:
+        lengths = {len(row) for row in rows}
+        if len(rows) != count or lengths != {self.dim}:
+            raise EmbeddingError(
+                f"{self._where()}: asked for {count} vectors of {self.dim} dimensions (embedder.dim), "
+                f"got {len(rows)} of {sorted(lengths)}"
+            )
+        return np.asarray(rows, dtype=np.float32)
+
+    def _where(self) -> str:
+        return f"embedding endpoint {self._config.base_url}, model {self._config.model!r}"
+
+
+def make_embedder(config: EmbedderConfig) -> Embedder:
+    """The embedder that the configuration names. Raises UserError when its model cannot be loaded."""
+    match config:
+        case HashingEmbedderConfig():
+            return HashingEmbedder(config)
+        case SentenceTransformerConfig():
+            return SentenceTransformerEmbedder(config)
+        case OpenAIEmbedderConfig():
+            return OpenAIEmbedder(config)
