@@ -1,4 +1,4 @@
-"""Text embedders behind one small protocol: hashing (no model), sentence-transformers, OpenAI-compatible endpoint.
+"""Text embedders behind one protocol: hashing (no model), sentence-transformers, OpenAI-compatible endpoint.
 
 All return float32 rows of unit length, so that an inner product is the cosine similarity.
 """
@@ -55,7 +55,7 @@ class HashingEmbedder:
 
 
 def resolve_model(model: str) -> str:
-    """A directory as it is, `package:subdir` as a directory of the installed package, else a hub name as it is."""
+    """`package:subdir` as a directory of the installed package; a directory or a hub name as it is."""
     package, colon, subdir = model.partition(":")
     if Path(model).is_dir() or not colon:
         return model
@@ -86,7 +86,7 @@ class SentenceTransformerEmbedder:
         self._instruction = config.query_instruction or None
         dim = self._model.get_embedding_dimension()
         if dim is None:
-            raise UserError(f"embedder.model {config.model!r} does not say its dimension: not an embedding model")
+            raise UserError(f"embedder.model {config.model!r} has no dimension: not an embedding model")
         self.dim = dim
 
     def embed(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
@@ -100,14 +100,14 @@ class SentenceTransformerEmbedder:
 
 
 class OpenAIEmbedder:
-    """An OpenAI-compatible `/v1/embeddings` endpoint, with the instruction that such models expect before queries."""
+    """An OpenAI-compatible `/v1/embeddings` endpoint; `query_instruction` is put before queries only."""
 
     def __init__(self, config: OpenAIEmbedderConfig):
         from openai import OpenAI
 
         self._config = config
         self.dim = config.dim
-        key = os.environ.get(config.api_key_env) or "none"  # local servers ask for no key, the client insists on one
+        key = os.environ.get(config.api_key_env) or "none"  # the client insists on one, local servers do not
         self._client = OpenAI(base_url=config.base_url, api_key=key, timeout=config.timeout_s)
 
     def embed(self, texts: Sequence[str], kind: Kind) -> np.ndarray:

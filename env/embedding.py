@@ -2,7 +2,7 @@
 
     episode --embed(texts)--+                 +-- cache hit --> vector
     episode --embed(texts)--+--> per text ----+-- in flight --> wait for its batch
-    episode --embed(texts)--+                 +-- new       --> the open batch of its kind --> Embedder, in a thread
+    episode --embed(texts)--+                 +-- new       --> open batch of its kind --> Embedder
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class EmbeddingCounts:
 
 @dataclass
 class _Batch:
-    """Texts of one kind that go to the embedder together; its task ends with their vectors, or with the error."""
+    """Texts of one kind that go to the embedder together; its task ends with their vectors or the error."""
 
     kind: Kind
     rows: dict[str, int] = field(default_factory=dict)
@@ -44,9 +44,10 @@ class _Batch:
 class BatchedEmbedder:
     """Embeds for many coroutines of one event loop, at most one call of the embedder at a time.
 
-    A batch leaves when it holds `max_batch` texts or `max_wait_ms` after its first one; while the embedder is busy
-    it goes on filling. A text that was seen before (LRU of `cache_size` vectors) or is in flight is not embedded
-    again. When a batch fails every waiter gets its error, nothing is cached, and the next request tries again.
+    A batch leaves when it holds `max_batch` texts or `max_wait_ms` after its first one; while the embedder is
+    busy it goes on filling. A text that was seen before (LRU of `cache_size` vectors) or is in flight is not
+    embedded again. When a batch fails every waiter gets its error, nothing is cached, and the next request
+    tries again.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class BatchedEmbedder:
         return out
 
     def _place(self, kind: Kind, text: str) -> _Batch:
-        """The batch that will hold the text's vector: the one it is in already, or the open one of its kind."""
+        """The batch that will hold the text's vector: one it is in already, or the open one of its kind."""
         if batch := self._in_flight.get((kind, text)):
             self.counts.hits += 1
             return batch

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_CLOSED = frozenset({"yes", "no", "noanswer"})  # all or nothing: sharing a token with a longer answer earns no F1
+_CLOSED = frozenset({"yes", "no", "noanswer"})  # all or nothing: a token shared with a longer answer earns 0
 
 
 def normalize(text: str) -> str:
@@ -36,7 +36,8 @@ def _f1(answer: str, gold: str) -> float:
 
 
 def _cover_em(answer: str, gold: str) -> float:
-    """1 if the gold tokens occur in the answer, adjacent and in order (so that "no" is not found in "Norway")."""
+    """1 if the gold tokens occur in the answer, adjacent and in order (so that "no" is not found in
+    "Norway")."""
     answer, gold = normalize(answer), normalize(gold)
     return float(f" {gold} " in f" {answer} ") if gold else float(not answer)
 
@@ -48,12 +49,14 @@ def _best(score: Callable[[str, str], float], answer: str | None, golds: Sequenc
 
 
 def em(answer: str | None, golds: Sequence[str]) -> float:
-    """Exact match: 1.0 if the normalised answer equals any normalised gold answer. None (never answered): 0.0."""
+    """Exact match: 1.0 if the normalised answer equals any normalised gold answer. None (never answered):
+    0.0."""
     return _best(_em, answer, golds)
 
 
 def f1(answer: str | None, golds: Sequence[str]) -> float:
-    """Token F1 in [0, 1], the best over the gold answers; yes, no and noanswer count only when they are equal."""
+    """Token F1 in [0, 1], the best over the gold answers; yes, no and noanswer count only when they are
+    equal."""
     return _best(_f1, answer, golds)
 
 

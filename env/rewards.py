@@ -17,8 +17,8 @@ async def episode_reward(
 ) -> float:
     """mean(metric over the questions) + format_weight * valid_share; a question never answered counts 0.
 
-    Fills every record's `scores` (em, f1, cover_em, and judge where that is the metric). `valid_share` in [0, 1] is
-    the share of valid operations. Raises JudgeError, and TaskError for an episode without questions.
+    Fills every record's `scores` (em, f1, cover_em, and judge where that is the metric). `valid_share` in [0,
+    1] is the share of valid operations. Raises JudgeError, and TaskError for an episode without questions.
     """
     if not answers:
         raise TaskError("the task has no questions, so there is nothing to reward")
