@@ -25,7 +25,7 @@ class Embedder(Protocol):
     dim: int
 
     def embed(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
-        """Float32 [len(texts), dim], rows of unit length. Raises EmbeddingError."""
+        """Float32 [len(texts), dim], rows of unit length, for at least one text. Raises EmbeddingError."""
         ...
 
 
@@ -120,8 +120,9 @@ class OpenAIEmbedder:
                 model=self._config.model, input=[prefix + text for text in texts], encoding_format="float"
             )
             rows = [item.embedding for item in sorted(response.data or [], key=lambda item: item.index)]
-        except (OpenAIError, ValueError) as error:  # ValueError: a body that is no JSON, or has no data
-            raise EmbeddingError(f"{self._where()}: {error}") from error
+        except (OpenAIError, ValueError, AttributeError, TypeError) as error:
+            # The last three: a body that is no JSON, or JSON of another shape than embeddings.
+            raise EmbeddingError(f"{self._where()}: {type(error).__name__}: {error}") from error
         return unit_rows(self._checked(rows, len(texts)))
 
     def _checked(self, rows: list[list[float]], count: int) -> np.ndarray:

@@ -84,9 +84,7 @@ class HotpotRecord(BaseModel):
     def to_record(self, aliases: Aliases) -> QARecord:
         """The record in common terms; paragraphs with a supporting sentence are gold."""
         titles = {title for title, _ in self.supporting_facts}
-        documents = [
-            (title in titles, make_document(title, " ".join(sentences))) for title, sentences in self.context
-        ]
+        documents = [(title in titles, make_document(title, _joined(text))) for title, text in self.context]
         return _record(self.id, self.question, self._answers(aliases), self.type, documents)
 
     def _answers(self, aliases: Aliases) -> list[str]:
@@ -154,6 +152,11 @@ FORMATS: dict[str, type[HotpotRecord] | type[MusiqueRecord]] = {
     "2wikimultihopqa": WikiRecord,
     "musique": MusiqueRecord,
 }
+
+
+def _joined(sentences: list[str]) -> str:
+    """HotpotQA's sentences bring the space before them along, where there is one; those of 2Wiki do not."""
+    return ("" if any(sentence[:1].isspace() for sentence in sentences[1:]) else " ").join(sentences)
 
 
 def make_document(title: str, text: str) -> Document:
