@@ -1,4 +1,4 @@
-"""Before and after: what two evaluations of the same questions say, and the sentence that may be drawn from it."""
+"""Before and after: what two evaluations of the same questions say, and the sentence drawn from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ METRIC_NAMES = {"em": "Exact match", "f1": "F1", "cover_em": "Cover exact match"
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the before/after table. `difference` and `p_value` need the same questions on both sides."""
+    """One line of the table. `difference` and `p_value` need the same questions on both sides."""
 
     label: str
     questions: int
@@ -24,7 +24,7 @@ class Line:
 
 
 def compare(before: Evaluation, after: Evaluation | None) -> list[Line]:
-    """The three metrics over all questions, then exact match by kind of question where there are several kinds."""
+    """The three metrics over all questions, then exact match by kind where there are several kinds."""
     lines = [_line(name, key, before, after) for key, name in METRIC_NAMES.items()]
     kinds = list(before.kinds)
     if len(kinds) > 1:
@@ -32,7 +32,9 @@ def compare(before: Evaluation, after: Evaluation | None) -> list[Line]:
     return lines
 
 
-def _line(label: str, metric: str, before: Evaluation, after: Evaluation | None, kind: str | None = None) -> Line:
+def _line(
+    label: str, metric: str, before: Evaluation, after: Evaluation | None, kind: str | None = None
+) -> Line:
     old = before.summary if kind is None else before.kinds[kind]
     first = Interval(**old[metric])
     new = None if after is None else after.summary if kind is None else after.kinds.get(kind)
@@ -66,10 +68,15 @@ def verdict(line: Line | None) -> str:
     points = 100 * (line.after.mean - line.before.mean)
     change = f"Exact match {'rose' if points > 0 else 'fell'} by {abs(points):.1f} points"
     if line.difference is None or line.p_value is None or line.difference.low is None:
-        return f"{change}, measured on different questions or too few tasks for an interval of the difference."
-    bounds = f"95% interval {signed(line.difference.low)} to {signed(line.difference.high)}, {p_text(line.p_value)}"
+        return (
+            f"{change}, measured on different questions or too few tasks for an interval of the difference."
+        )
+    low, high = signed(line.difference.low), signed(line.difference.high)
+    bounds = f"95% interval {low} to {high}, {p_text(line.p_value)}"
     if line.difference.low <= 0 <= line.difference.high:  # type: ignore[operator]
-        return f"No change that {line.questions} questions could show: {signed(points / 100)} points ({bounds})."
+        return (
+            f"No change that {line.questions} questions could show: {signed(points / 100)} points ({bounds})."
+        )
     apart = "lie apart" if line.after.apart(line.before) else "overlap"
     return f"{change} ({bounds}); the intervals before and after {apart}."
 

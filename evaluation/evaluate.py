@@ -32,8 +32,9 @@ class Evaluation:
         step: training iterations behind the policy.
         policy_version: of the engine's weights.
         rows: one per question: task_id, question, kind, gold, answer, em, f1, cover_em (and other scores).
-        summary: em, f1, cover_em and reward, each {mean, low, high} (95%, clustered by task; bounds None for one task);
-            tasks, questions, failures {boundary: n}, and per episode: steps, output_tokens, seconds, store_size.
+        summary: em, f1, cover_em and reward, each {mean, low, high} (95%, clustered by task; bounds None for
+            one task); tasks, questions, failures {boundary: n}; per episode: steps, output_tokens, seconds,
+            store_size.
         kinds: the kind of question -> {questions, em, f1, cover_em}, as in the summary.
         operations_per_step: by kind of operation.
         invalid_rate: share of operations that were invalid.
@@ -64,8 +65,8 @@ def evaluate(
 ) -> Evaluation:
     """Run one episode per task and score every question.
 
-    A failed episode counts as unanswered (all scores 0), so that two evaluations always compare the same questions;
-    the failures are counted in the summary. Raises UserError when there is no task.
+    A failed episode counts as unanswered (all scores 0), so that two evaluations always compare the same
+    questions; the failures are counted in the summary. Raises UserError when there is no task.
     """
     if not tasks:
         raise UserError("evaluation: no held-out tasks; set loop.eval_episodes to at least 1")
@@ -83,7 +84,9 @@ def evaluate(
 
 def summarise(tasks: Sequence[Task], trajectories: Sequence[Trajectory], step: int) -> Evaluation:
     """The evaluation of one trajectory per task, in the tasks' order."""
-    rows = [row for task, trajectory in zip(tasks, trajectories, strict=True) for row in _rows(task, trajectory)]
+    rows = [
+        row for task, trajectory in zip(tasks, trajectories, strict=True) for row in _rows(task, trajectory)
+    ]
     finished = [t for t in trajectories if t.failure is None]
     counts = {kind: _total(finished, f"ops/{kind}") for kind in OPERATIONS}
     rewards = [t.reward if t.failure is None else 0.0 for t in trajectories]
@@ -95,7 +98,8 @@ def summarise(tasks: Sequence[Task], trajectories: Sequence[Trajectory], step: i
         **_per_episode(finished),
     }
     kinds = {
-        kind: _scores([row for row in rows if row["kind"] == kind]) for kind in sorted({row["kind"] for row in rows})
+        kind: _scores([row for row in rows if row["kind"] == kind])
+        for kind in sorted({row["kind"] for row in rows})
     }
     return Evaluation(
         step=step,
@@ -103,7 +107,9 @@ def summarise(tasks: Sequence[Task], trajectories: Sequence[Trajectory], step: i
         rows=rows,
         summary=summary,
         kinds=kinds,
-        operations_per_step={kind: _ratio(count, _total(finished, "steps")) for kind, count in counts.items()},
+        operations_per_step={
+            kind: _ratio(count, _total(finished, "steps")) for kind, count in counts.items()
+        },
         invalid_rate=_ratio(counts["invalid"], sum(counts.values())),
         trajectories=list(trajectories),
     )

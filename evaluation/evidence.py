@@ -1,8 +1,9 @@
 """Why an answer came out as it did, as far as the recorded episode decides it.
 
-The evidence for a question is followed by its gold answer's words: where they stood in the text, whether they were
-written into memory, whether they were still there, and whether they were shown when the question was answered. Words
-are compared after the answer normalisation of the metrics. An answer such as "yes" stands nowhere and decides nothing.
+The evidence for a question is followed by its gold answer's words: where they stood in the text, whether they
+were written into memory, whether they were still there, and whether they were shown when the question was
+answered. Words are compared after the answer normalisation of the metrics. An answer such as "yes" stands
+nowhere and decides nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ UNDECIDABLE = {"", "yes", "no", "noanswer"}
 
 @dataclass(frozen=True)
 class Explanation:
-    """`cause` is one of: right, unanswered, misread, not retrieved, overwritten, discarded, never stored, undecided.
+    """Why an answer came out.
 
-    `entries` are the ids of the entries shown at the answering step that contain the gold answer. The text calls
-    steps by their number from 1.
+    Attributes:
+        cause: right, unanswered, misread, not retrieved, overwritten, discarded, never stored, or undecided.
+        text: a sentence; it calls steps by their number from 1.
+        entries: ids of the entries shown at the answering step that contain the gold answer.
     """
 
     cause: str
@@ -43,24 +46,24 @@ def explain(trajectory: dict[str, Any]) -> list[Explanation]:
 
 
 class _Case:
-    """One question of one episode, with the places where its gold answer stands."""
+    """One question of one episode. `last` is the index of its answering step, -1 if it was never reached."""
 
     def __init__(self, trajectory: dict[str, Any], states: list[State], position: int) -> None:
         self.states = states
         self.records = [turn["record"] for turn in trajectory["turns"]]
         self.answer = trajectory["answers"][position]
         self.golds = [gold for gold in self.answer["gold"] if normalize(gold) not in UNDECIDABLE]
-        asked = [
-            i for i, r in enumerate(self.records) if r["phase"] == "question" and r["position"] == position
-        ]
-        self.last = asked[-1] if asked else None
+        at = ("question", position)
+        self.last = max(
+            (i for i, r in enumerate(self.records) if (r["phase"], r["position"]) == at), default=-1
+        )
 
     def has_gold(self, text: str) -> bool:
         return bool(self.golds) and cover_em(text, self.golds) == 1.0
 
     def explain(self) -> Explanation:
-        if self.last is None:
-            return Explanation("unanswered", f"The question was never reached: the episode ended after {self._end()}.")
+        if self.last < 0:
+            return Explanation("unanswered", f"The episode ended after {self._end()}, before this question.")
         shown = tuple(i for i, text in self.records[self.last]["retrieved"] if self.has_gold(text))
         if is_right(self.answer):
             return Explanation("right", self._right(shown), shown)
@@ -69,51 +72,52 @@ class _Case:
         cause, text = self._wrong(shown)
         if self.answer["answer"] is None:
             return Explanation("unanswered", f"The episode ended without an answer. {text}", shown)
-        return Explanation(cause, f"{text}{self._source()}", shown)
+        return Explanation(cause, text + self._source(), shown)
 
     def _end(self) -> str:
         return f"step {len(self.records)}" if self.records else "no step at all"
 
     def _right(self, shown: tuple[int, ...]) -> str:
-        if shown:
-            origins = "; ".join(self._origin(entry_id) for entry_id in shown)
-            return f"The gold answer was shown when the question was answered, in {origins}."
-        if self.has_gold(self.records[self.last]["scratchpad"]):
-            return f"The gold answer was shown when the question was answered, in {self._origin('scratchpad')}."
-        if not self.golds:
-            return "The gold answer is no phrase that memory would contain; it was inferred or guessed."
-        return "Nothing shown when the question was answered contains the gold answer: it was inferred or guessed."
+        holders: list[int | str] = list(shown)
+        if not holders and self.has_gold(self.records[self.last]["scratchpad"]):
+            holders = ["scratchpad"]
+        if holders:
+            return f"The gold answer was shown when the question was answered, in {self._origins(holders)}."
+        return "Nothing shown at the answering step contains the gold answer: it was inferred or guessed."
 
     def _wrong(self, shown: tuple[int, ...]) -> tuple[str, str]:
         """Cause and sentence, from the nearest possible loss (misread) to the farthest (never stored)."""
-        number = self.last + 1
+        step = f"step {self.last + 1}"
         if shown:
-            return "misread", f"The gold answer was shown at step {number}, in {_entries(shown)}, and not given."
+            return "misread", f"The gold answer was shown at {step}, in {_entries(shown)}, and not given."
         if self.has_gold(self.records[self.last]["scratchpad"]):
-            return "misread", f"The gold answer stood in the scratchpad shown at step {number} and was not given."
-        held = [i for i, text in self._before(self.last).entries.items() if self.has_gold(text)]
+            return "misread", f"The gold answer stood in the scratchpad at {step} and was not given."
+        held = [i for i, text in self._entries_before().items() if self.has_gold(text)]
         if held:
-            origins = "; ".join(self._origin(entry_id) for entry_id in held)
-            return "not retrieved", f"The gold answer was in memory but not shown at step {number}: {origins}."
+            where = self._origins(held)
+            return "not retrieved", f"The gold answer was in memory but not shown at {step}: {where}."
         return self._lost() or self._never_held()
 
     def _lost(self) -> tuple[str, str] | None:
         """The last change that removed the gold answer from memory, if it was ever there."""
         for number in range(self.last, 0, -1):
             for change in self.states[number - 1].changes:
-                replaced = change.old is not None and self.has_gold(change.old)
-                if replaced and (change.kind == "delete" or not self.has_gold(change.text)):
-                    return "overwritten", f"The gold answer was in memory until {_removal(change)} at step {number}."
+                had = change.old is not None and self.has_gold(change.old)
+                if had and (change.kind == "delete" or not self.has_gold(change.text)):
+                    how = _removal(change)
+                    return "overwritten", f"The gold answer was in memory until {how} at step {number}."
         return None
 
     def _never_held(self) -> tuple[str, str]:
         for number, state in enumerate(self.states, 1):
-            for change in state.changes:
-                if change.outcome == "discarded" and self.has_gold(change.text):
-                    return "discarded", f"The gold answer was to be stored at step {number}, but the memory was full."
-        read = [n for n, r in enumerate(self.records, 1) if r["phase"] == "chunk" and self.has_gold(r["text"])]
+            if any(change.outcome == "discarded" and self.has_gold(change.text) for change in state.changes):
+                return "discarded", f"The gold answer was to be stored at step {number}: the memory was full."
+        read = [
+            n for n, r in enumerate(self.records, 1) if r["phase"] == "chunk" and self.has_gold(r["text"])
+        ]
         if read:
-            return "never stored", f"The gold answer was read at {_steps(read[-3:])} and never written into memory."
+            steps = " and ".join(f"step {n}" for n in read[-3:])
+            return "never stored", f"The gold answer was read at {steps} and never written into memory."
         return "undecided", "The text that was read does not contain the gold answer's words."
 
     def _source(self) -> str:
@@ -124,11 +128,15 @@ class _Case:
         found = [i for i, text in self.records[self.last]["retrieved"] if cover_em(text, [given])]
         return f" The answer given stands in {_entries(found)}." if found else ""
 
-    def _before(self, number: int) -> State:
-        return self.states[number - 1] if number else State()
+    def _entries_before(self) -> dict[int, str]:
+        """What was in memory when the answering step began."""
+        return self.states[self.last - 1].entries if self.last else {}
+
+    def _origins(self, holders: Iterable[int | str]) -> str:
+        """Entries (by id) or the scratchpad, each with the step that last brought the gold answer into it."""
+        return " and ".join(self._origin(holder) for holder in holders)
 
     def _origin(self, holder: int | str) -> str:
-        """The name of an entry (by id) or the scratchpad, and the step that last brought the gold answer into it."""
         name = "the scratchpad" if holder == "scratchpad" else f"entry {holder}"
         for number in range(self.last, 0, -1):
             if any(self._gains(change, holder) for change in self.states[number - 1].changes):
@@ -144,10 +152,6 @@ class _Case:
 
 def _entries(ids: Iterable[int]) -> str:
     return " and ".join(f"entry {i}" for i in ids)
-
-
-def _steps(numbers: list[int]) -> str:
-    return " and ".join(f"step {n}" for n in numbers)
 
 
 def _removal(change: Change) -> str:

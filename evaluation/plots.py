@@ -1,90 +1,12 @@
-"""The plots of a run: declared as data, drawn by matplotlib to PNG files and to SVG that follows the page's theme.
-
-Colours are Okabe and Ito's, told apart with colour-blind eyes; line styles differ as well.
-"""
+"""The plots of the report, top to bottom: what each shows, of which metrics."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from evaluation.drawing import AMBER, BLUE, GREEN, GREY, PINK, RED, Curve, Panel, Plot
 from evaluation.run_files import Run
-
-BLUE, SKY, GREEN, AMBER = "#0072b2", "#56b4e9", "#009e73", "#e69f00"
-RED, PINK, GREY, INK, FAINT = "#d55e00", "#cc79a7", "#7f7f7f", "#1f2328", "#d9dde3"
-THEMED = {BLUE: "blue", SKY: "sky", GREEN: "green", AMBER: "amber", RED: "red", PINK: "pink", GREY: "grey"}
-THEMED |= {INK: "ink", FAINT: "faint"}
-DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1)), "dashdot", (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)))
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.labelsize": 9,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.labelcolor": INK,
-    "lines.linewidth": 1.7,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "atommem",
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One metric over training; with `percent` its axis reads as a share."""
-
-    key: str
-    label: str
-    colour: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One axis with its curves. `draw` adds to (or, without curves, makes up) the panel; True if it drew anything."""
-
-    ylabel: str
-    curves: tuple[Curve, ...] = ()
-    percent: bool = False
-    draw: Callable[[Axes, Run], bool] | None = None
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure of the report: file name, title, caption and its panels, top to bottom."""
-
-    name: str
-    title: str
-    caption: str
-    panels: tuple[Panel, ...]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A plot as it came out: `svg` is markup for the page, `png` the same picture for elsewhere."""
-
-    plot: Plot
-    svg: str
-    png: bytes
 
 
 def _evaluations(axis: Axes, run: Run) -> bool:
@@ -137,15 +59,6 @@ def _phases(axis: Axes, run: Run) -> bool:
     return True
 
 
-OPERATIONS = (
-    Curve("operations/create", "create", GREEN),
-    Curve("operations/read", "read", BLUE),
-    Curve("operations/update", "update", AMBER),
-    Curve("operations/delete", "delete", RED),
-    Curve("operations/scratchpad", "scratchpad", PINK),
-    Curve("operations/answer", "answer", GREY),
-)
-
 PLOTS = (
     Plot(
         "reward",
@@ -164,7 +77,20 @@ PLOTS = (
         "operations",
         "Operations per step",
         "How memory management changes with training: valid operations per model output, by kind.",
-        (Panel("per step", OPERATIONS),),
+        (
+            Panel(
+                "per step",
+                (Curve("operations/create", "create", GREEN), Curve("operations/read", "read", BLUE)),
+            ),
+            Panel(
+                "per step",
+                (
+                    Curve("operations/update", "update", AMBER),
+                    Curve("operations/delete", "delete", RED),
+                    Curve("operations/scratchpad", "scratchpad", PINK),
+                ),
+            ),
+        ),
     ),
     Plot(
         "lengths",
@@ -179,7 +105,11 @@ PLOTS = (
         "memory",
         "Memory size",
         "Entries in the store when the episode ends, and entries discarded because it was full.",
-        (Panel("entries", (Curve("store/size", "stored", GREEN), Curve("store/discarded", "discarded", RED))),),
+        (
+            Panel(
+                "entries", (Curve("store/size", "stored", GREEN), Curve("store/discarded", "discarded", RED))
+            ),
+        ),
     ),
     Plot(
         "invalid",
@@ -190,7 +120,7 @@ PLOTS = (
     Plot(
         "mismatch",
         "Engine and learner",
-        "How far the two disagree on the log-probability of the sampled tokens: mean absolute difference, and KL.",
+        "How far the two disagree on the sampled tokens' log-probabilities: mean difference and KL.",
         (
             Panel("mean |difference|", (Curve("mismatch/mean_abs", "mean absolute difference", BLUE),)),
             Panel("KL", (Curve("mismatch/kl", "KL", PINK),)),
@@ -207,83 +137,3 @@ PLOTS = (
     ),
     Plot("time", "Time per iteration", "Seconds of each phase, stacked.", (Panel("seconds", draw=_phases),)),
 )
-
-
-def draw_plots(run: Run, plots: Sequence[Plot] = PLOTS) -> list[Drawn]:
-    """Draw every plot that the run has data for; a plot without any is left out."""
-    with mpl.rc_context(STYLE):
-        figures = [(plot, _figure(plot, run)) for plot in plots]
-        return [Drawn(plot, _svg(figure), _png(figure)) for plot, figure in figures if figure is not None]
-
-
-def _figure(plot: Plot, run: Run) -> Figure | None:
-    figure = Figure(figsize=(4.9, 3.1), layout="constrained")
-    axes = figure.subplots(len(plot.panels), 1, sharex=True, squeeze=False)[:, 0]
-    drawn = [_draw(axis, panel, run) for axis, panel in zip(axes, plot.panels, strict=True)]
-    for axis, has_data in zip(axes, drawn, strict=True):
-        if not has_data:
-            axis.remove()
-    if not any(drawn):
-        return None
-    last = [axis for axis, has_data in zip(axes, drawn, strict=True) if has_data][-1]
-    last.set_xlabel("iteration")
-    last.tick_params(labelbottom=True)
-    last.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
-
-
-def _draw(axis: Axes, panel: Panel, run: Run) -> bool:
-    drawn = [_curve(axis, curve, dash, run) for curve, dash in zip(panel.curves, DASHES, strict=False)]
-    if panel.draw is not None:
-        drawn.append(panel.draw(axis, run))
-    axis.set_ylabel(panel.ylabel)
-    axis.grid(False, axis="x")
-    if panel.percent:
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    if axis.get_ylim()[0] < 0:
-        axis.set_ylim(bottom=0)
-    if sum(drawn) > 1 or panel.draw is not None:
-        handles, labels = axis.get_legend_handles_labels()
-        columns = min(3, len(labels)) or 1
-        axis.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
-    return any(drawn)
-
-
-def _curve(axis: Axes, curve: Curve, dash: object, run: Run) -> bool:
-    """The metric, faint, under its moving average once there are enough iterations to smooth."""
-    steps, values = run.series(curve.key)
-    if not steps:
-        return False
-    smooth = moving_average(values, len(values) // 12)
-    if smooth != values:
-        axis.plot(steps, values, color=curve.colour, alpha=0.25, linewidth=1)
-    marker = "o" if len(steps) == 1 else None
-    axis.plot(steps, smooth, color=curve.colour, linestyle=dash, label=curve.label, marker=marker, markersize=4)
-    return True
-
-
-def moving_average(values: list[float], radius: int) -> list[float]:
-    """Centred mean over 2 * radius + 1 values; the window shrinks at both ends to stay centred."""
-    averaged = []
-    for i in range(len(values)):
-        r = min(radius, i, len(values) - 1 - i)
-        averaged.append(float(np.mean(values[i - r : i + r + 1])))
-    return averaged if radius > 0 else values
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160, facecolor="white")
-    return buffer.getvalue()
-
-
-def _svg(figure: Figure) -> str:
-    """Markup without prologue and metadata; colours become CSS variables with the printed colour as fallback."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', svg, count=1, flags=re.DOTALL)
-    for colour, name in THEMED.items():
-        svg = svg.replace(colour, f"var(--{name}, {colour})")
-    return svg.replace("xlink:href", "href")

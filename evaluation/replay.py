@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Change:
-    """One operation of a step. `old` is the entry's or scratchpad's text before; None where nothing was replaced."""
+    """One operation of a step. `old` is the text before of the entry or scratchpad, if it had any."""
 
     kind: str
     text: str
@@ -32,7 +32,7 @@ class State:
 def replay(turns: list[dict[str, Any]]) -> list[State]:
     """The state after each turn. Operations that were not "ok" change nothing.
 
-    The scratchpad after a step is what the next step was shown (the environment may have cut what was written).
+    The scratchpad after a step is what the next step was shown: the environment may have cut it.
     """
     states: list[State] = []
     entries: dict[int, str] = {}

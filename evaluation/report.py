@@ -2,8 +2,9 @@
 
     run directory -> load_run -> compare (before/after) -> draw_plots -> viewer_data -> report.html
 
-Documents, questions and model outputs are untrusted: the template escapes every text, the viewer's data is embedded
-as JSON without ``<``, ``>`` and ``&``, the viewer writes text nodes only, and the page's policy forbids any request.
+Documents, questions and model outputs are untrusted: the template escapes every text, the viewer's data is
+embedded as JSON without ``<``, ``>`` and ``&``, the viewer writes text nodes only, and the page's policy
+forbids any request.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from evaluation.comparison import Line, compare, p_text, signed, verdict
+from evaluation.comparison import compare, p_text, signed, verdict
+from evaluation.drawing import draw_plots
 from evaluation.evaluate import OPERATIONS, Evaluation
-from evaluation.plots import draw_plots
+from evaluation.plots import PLOTS
 from evaluation.run_files import Run, load_run
 from evaluation.statistics import Interval
 from evaluation.viewer import viewer_data
@@ -33,20 +35,24 @@ def write_report(run_dir: Path) -> Path:
     Returns the page's path. Raises UserError when ``run_dir`` is no run directory or has no iteration yet.
     """
     run = load_run(Path(run_dir))
-    plots = draw_plots(run)
+    plots = draw_plots(run, PLOTS)
     (run.directory / "plots").mkdir(exist_ok=True)
     for drawn in plots:
         _replace(run.directory / "plots" / f"{drawn.plot.name}.png", drawn.png)
-    page = _environment().get_template("report.html.j2").render(
-        run=run,
-        title=run.name,
-        subtitle=_subtitle(run),
-        progress=_progress(run),
-        plots=[(drawn.plot, Markup(drawn.svg)) for drawn in plots],
-        facts=_facts(run),
-        config=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
-        viewer=htmlsafe_json_dumps(viewer_data(run.trajectory_files)),
-        **_comparison(run),
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            title=run.name,
+            subtitle=_subtitle(run),
+            progress=_progress(run),
+            plots=[(drawn.plot, Markup(drawn.svg)) for drawn in plots],
+            facts=_facts(run),
+            config=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
+            viewer=htmlsafe_json_dumps(viewer_data(run.trajectory_files)),
+            **_comparison(run),
+        )
     )
     report = run.directory / "report.html"
     _replace(report, page.encode())
@@ -113,13 +119,19 @@ def _subtitle(run: Run) -> str:
 def _progress(run: Run) -> str:
     """Where an unfinished run stands; empty for a finished one."""
     planned, done = run.setting("loop.iterations"), int(run.metrics[-1]["step"])
-    return f"Unfinished: iteration {done} of {planned}." if isinstance(planned, int) and done < planned else ""
+    return (
+        f"Unfinished: iteration {done} of {planned}." if isinstance(planned, int) and done < planned else ""
+    )
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
     """Totals of the run as label and value; what was not measured is left out."""
     seconds, episodes = sum(run.series("time/total")[1]), sum(run.series("episodes")[1])
-    facts = [("training time", duration(seconds)), ("episodes", f"{episodes:,.0f}")] if seconds and episodes else []
+    facts = (
+        [("training time", duration(seconds)), ("episodes", f"{episodes:,.0f}")]
+        if seconds and episodes
+        else []
+    )
     for label, key, form, pick in (
         ("invalid operations, last", "invalid_rate", "{:.2%}", lambda v: v[-1]),
         ("log-probability mismatch, largest mean", "mismatch/mean_abs", "{:.2g}", max),
@@ -128,7 +140,9 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         values = run.series(key)[1]
         if values:
             facts.append((label, form.format(pick(values))))
-    failed = {name: sum(run.series(f"failures/{name}")[1]) for name in ("engine", "environment", "task", "judge")}
+    failed = {
+        name: sum(run.series(f"failures/{name}")[1]) for name in ("engine", "environment", "task", "judge")
+    }
     if any(failed.values()):
         facts.append(("failed episodes", ", ".join(f"{n:.0f} {name}" for name, n in failed.items() if n)))
     return facts

@@ -67,7 +67,10 @@ def load_run(directory: Path) -> Run:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and objects. A last line without line end is still being written: left out if not yet whole."""
+    """Line numbers and objects. A torn last line (no line end) is still being written, and left out.
+
+    Raises UserError, naming the line, when another line is not a JSON object.
+    """
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():

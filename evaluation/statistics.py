@@ -1,4 +1,4 @@
-"""How sure a mean is, and whether a difference is more than luck. Questions of one task are not independent."""
+"""How sure a mean is, and whether a difference is luck. Questions of one task are not independent."""
 
 from __future__ import annotations
 
@@ -25,12 +25,17 @@ class Interval:
 
 
 def clustered_interval(
-    values: Sequence[float], clusters: Sequence[str], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+    values: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Interval:
     """Mean of ``values`` [n] with a percentile bootstrap interval that redraws whole clusters (tasks).
 
-    The statistic of a redraw is sum(values) / count over the drawn clusters (the ratio estimator), so that every
-    question weighs the same. Deterministic in ``seed``. Raises ValueError when empty or of unequal lengths.
+    The statistic of a redraw is sum(values) / count over the drawn clusters (the ratio estimator), so that
+    every question weighs the same. Deterministic in ``seed``. Raises ValueError when empty or unequally long.
     """
     sums, counts = _by_cluster(values, clusters)
     mean = float(sums.sum() / counts.sum())
@@ -51,9 +56,14 @@ def clustered_interval(
 
 
 def paired_permutation_test(
-    before: Sequence[float], after: Sequence[float], clusters: Sequence[str], *, resamples: int = 10_000, seed: int = 0
+    before: Sequence[float],
+    after: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> float:
-    """Two-sided p-value of mean(after) = mean(before) for paired values [n], swapping the two within whole clusters.
+    """Two-sided p-value of equal means for paired values [n], swapping before and after in whole clusters.
 
     Exact when the 2^clusters swaps are at most ``resamples``, else a random sample of them.
     """
@@ -76,6 +86,8 @@ def paired_permutation_test(
 def _by_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Sum and count of the values of each cluster: two float64 arrays [clusters]."""
     if not len(values) or len(values) != len(clusters):
-        raise ValueError(f"{len(values)} values with {len(clusters)} cluster names: need equally many, at least one")
+        raise ValueError(
+            f"{len(values)} values with {len(clusters)} cluster names: need equally many, at least one"
+        )
     _, index = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
     return np.bincount(index, weights=np.asarray(values, dtype=float)), np.bincount(index).astype(float)

@@ -1,8 +1,8 @@
-"""The data of the trajectory viewer: a choice of episodes with the memory's changes, as one compact JSON value.
+"""The data of the trajectory viewer: a choice of episodes with the memory's changes, as one JSON value.
 
-Texts are interned in one table, because the episodes of a group share their chunks and entries recur at every step.
-Choice: iterations are taken in the order first, last, middle, ... and of each its best and worst episodes in turn,
-until the size budget is spent.
+Texts are interned in one table, because the episodes of a group share their chunks and entries recur at every
+step. Choice: iterations are taken in the order first, last, middle, ... and of each its best and worst
+episodes in turn, until the size budget is spent.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Strings:
 def viewer_data(files: Sequence[Path], budget: int = 12_000_000) -> dict[str, Any]:
     """Episodes of trajectory files (``step_XXXXXX.jsonl`` of training, ``eval_XXXXXX.jsonl`` held-out).
 
-    ``budget`` bounds the characters of text; at least one episode is always kept. Values are finite, so that the
-    result is strict JSON. Raises UserError when a line is not JSON.
+    ``budget`` bounds the size in characters; one episode is always kept. Values are finite, so that
+    the result is strict JSON. Raises UserError when a line is not JSON.
     """
-    strings, spent, kept = Strings(), 0, {}
-    total = 0
+    strings, kept = Strings(), dict[Path, list[dict[str, Any]]]()
+    spent = total = 0
     for path in spread(files):
         rows = [row for _, row in read_jsonl(path)]
         total += len(rows)

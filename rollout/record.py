@@ -9,7 +9,7 @@ from rollout.types import Trajectory, Turn
 
 
 def trajectory_to_json(trajectory: Trajectory) -> dict[str, Any]:
-    """One line of ``trajectories/step_XXXXXX.jsonl``: JSON-ready values; ids and log-probabilities become counts."""
+    """One line of ``trajectories/step_XXXXXX.jsonl``: JSON-ready; ids and log-probabilities become counts."""
     return {
         "task_id": trajectory.task_id,
         "index": trajectory.index,

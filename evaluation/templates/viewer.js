@@ -88,7 +88,7 @@ function outcomes() {
 }
 
 function pips(step) {
-  const kinds = [...new Set(step.changes.map((change) => change.kind))].filter((kind) => kind !== "answer");
+  const kinds = [...new Set(step.changes.map((change) => change.kind))];
   return el("span", { className: "pips" }, ...kinds.map((kind) => el("i", { className: `pip ${kind}` })));
 }
 
@@ -168,7 +168,7 @@ function operation(change) {
 }
 
 function did(step) {
-  const meta = `${step.output_tokens} output tokens after a prompt of ${step.prompt_tokens}; policy version ${step.policy_version}; ended by ${step.finish_reason}`;
+  const meta = `tokens: ${step.prompt_tokens} in, ${step.output_tokens} out · policy version ${step.policy_version} · ended by ${step.finish_reason}`;
   return el("div", {}, el("h3", {}, "It did"),
     el("h4", {}, "Operations"),
     step.changes.length ? el("ul", { className: "items" }, ...step.changes.map(operation)) : empty("None."),

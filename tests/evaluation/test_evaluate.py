@@ -29,34 +29,61 @@ class Recorded:
 
 
 def tasks(n):
-    return [Task(f"t{i}", ("text",), (Question("Where does Ada live?", ("Oslo",), f"{1 + i % 2}-hop"),)) for i in range(n)]
+    return [
+        Task(f"t{i}", ("text",), (Question("Where does Ada live?", ("Oslo",), f"{1 + i % 2}-hop"),))
+        for i in range(n)
+    ]
 
 
 def run(trajectories, **options):
     collector = Recorded(trajectories)
-    return evaluate(collector, tasks(len(trajectories)), SamplingConfig(temperature=0), 7, **options), collector
+    return evaluate(
+        collector, tasks(len(trajectories)), SamplingConfig(temperature=0), 7, **options
+    ), collector
 
 
 def test_rows_are_in_task_order_with_scores():
-    evaluation, collector = run([make_episode("Oslo", "t0", 0), make_episode("in Oslo", "t1", 1), make_episode(None, "t2", 2)])
+    evaluation, collector = run(
+        [make_episode("Oslo", "t0", 0), make_episode("in Oslo", "t1", 1), make_episode(None, "t2", 2)]
+    )
     assert [(r["task_id"], r["answer"], r["em"], r["cover_em"]) for r in evaluation.rows] == [
         ("t0", "Oslo", 1.0, 1.0), ("t1", "in Oslo", 0.0, 1.0), ("t2", None, 0.0, 0.0)
     ]  # fmt: skip
-    assert [(r.group_id, r.group_size, r.seed) for r in collector.requests] == [(0, 1, 7), (1, 1, 8), (2, 1, 9)]
+    assert [(r.group_id, r.group_size, r.seed) for r in collector.requests] == [
+        (0, 1, 7),
+        (1, 1, 8),
+        (2, 1, 9),
+    ]
     assert evaluation.rows[1]["f1"] == pytest.approx(2 / 3)
 
 
 def test_summary_and_kinds():
-    evaluation, _ = run([make_episode("Oslo", "t0", 0), make_episode("Rome", "t1", 1), make_episode("Oslo", "t2", 2), make_episode("Oslo", "t3", 3)])
+    evaluation, _ = run(
+        [
+            make_episode("Oslo", "t0", 0),
+            make_episode("Rome", "t1", 1),
+            make_episode("Oslo", "t2", 2),
+            make_episode("Oslo", "t3", 3),
+        ]
+    )
     assert evaluation.summary["em"]["mean"] == 0.75
     assert evaluation.summary["em"]["low"] <= 0.75 <= evaluation.summary["em"]["high"]
-    assert (evaluation.summary["tasks"], evaluation.summary["questions"], evaluation.summary["failures"]) == (4, 4, {})
-    assert {kind: (s["questions"], s["em"]["mean"]) for kind, s in evaluation.kinds.items()} == {"1-hop": (2, 1.0), "2-hop": (2, 0.5)}
+    assert (evaluation.summary["tasks"], evaluation.summary["questions"], evaluation.summary["failures"]) == (
+        4,
+        4,
+        {},
+    )
+    assert {kind: (s["questions"], s["em"]["mean"]) for kind, s in evaluation.kinds.items()} == {
+        "1-hop": (2, 1.0),
+        "2-hop": (2, 0.5),
+    }
     assert evaluation.policy_version == 3
 
 
 def test_operations_are_per_step_and_invalid_per_operation():
-    evaluation, _ = run([make_episode("Oslo", "t0"), make_episode("Oslo", "t1")])  # 3 steps: create, read + invalid, answer
+    evaluation, _ = run(
+        [make_episode("Oslo", "t0"), make_episode("Oslo", "t1")]
+    )  # 3 steps: create, read + invalid, answer
     assert evaluation.operations_per_step["create"] == pytest.approx(1 / 3)
     assert evaluation.operations_per_step["update"] == 0.0
     assert evaluation.invalid_rate == pytest.approx(1 / 4)
@@ -67,7 +94,11 @@ def test_a_failed_episode_counts_as_unanswered_and_is_reported():
     evaluation, _ = run([make_episode("Oslo", "t0"), failed])
     assert evaluation.summary["em"]["mean"] == 0.5
     assert evaluation.summary["failures"] == {"engine": 1}
-    assert (evaluation.rows[1]["answer"], evaluation.rows[1]["gold"], evaluation.rows[1]["em"]) == (None, ["Oslo"], 0.0)
+    assert (evaluation.rows[1]["answer"], evaluation.rows[1]["gold"], evaluation.rows[1]["em"]) == (
+        None,
+        ["Oslo"],
+        0.0,
+    )
     assert evaluation.operations_per_step["create"] == pytest.approx(1 / 3)  # of the finished one
 
 

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from env.errors import UserError
-from evaluation.plots import PLOTS, moving_average
+from evaluation.drawing import moving_average
+from evaluation.plots import PLOTS
 from evaluation.report import duration, write_report
 from evaluation.viewer import spread, viewer_data
 
@@ -27,7 +28,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        self._inside = dict(attrs).get("id") if tag == "script" else tag if tag in ("style", "script") else None
+        self._inside = (
+            dict(attrs).get("id") if tag == "script" else tag if tag in ("style", "script") else None
+        )
 
     def handle_endtag(self, tag):
         self._inside = None
@@ -57,7 +60,9 @@ def test_a_finished_run_has_everything(make_run):
 def test_the_page_asks_the_network_for_nothing(make_run):
     run = make_run(episodes={3: [make_episode("Oslo")]})
     page = page_of(run)
-    assert not any(tag in ("link", "img", "iframe") or "src" in attributes for tag, attributes in page.elements)
+    assert not any(
+        tag in ("link", "img", "iframe") or "src" in attributes for tag, attributes in page.elements
+    )
     assert [a for t, a in page.elements if t == "a" and not a["href"].startswith("#")] == []
     assert "url(http" not in run.joinpath("report.html").read_text() and "@import" not in page.text
     policy = next(a["content"] for t, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
@@ -72,7 +77,9 @@ def test_hostile_texts_stay_texts(make_run):
     page = page_of(run)
     assert [attributes.get("id") for tag, attributes in page.elements if tag == "script"] == ["data", None]
     assert not any(tag == "img" for tag, _ in page.elements)
-    assert HOSTILE in page.text  # escaped in the heading, so read back whole; nothing was evaluated as a template
+    assert (
+        HOSTILE in page.text
+    )  # escaped in the heading, so read back whole; nothing was evaluated as a template
     data = json.loads(page.data)
     assert HOSTILE in data["strings"] and data["iterations"][0]["episodes"][0]["task"] == HOSTILE
     assert "<" not in page.data and "\u2028" not in page.data
@@ -135,7 +142,11 @@ def test_viewer_data_interns_texts_and_follows_the_memory(make_run):
     right, wrong = data["iterations"][0]["episodes"]
     assert (right["answers"][0]["right"], wrong["answers"][0]["cause"]) == (True, "misread")
     change = right["steps"][0]["changes"][0]
-    assert (change["kind"], change["id"], data["strings"][change["text"]]) == ("create", 1, "Ada lives in Oslo.")
+    assert (change["kind"], change["id"], data["strings"][change["text"]]) == (
+        "create",
+        1,
+        "Ada lives in Oslo.",
+    )
     assert right["steps"][0]["text"] == wrong["steps"][0]["text"]
 
 

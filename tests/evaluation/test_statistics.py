@@ -16,7 +16,7 @@ def test_the_mean_weighs_every_question_the_same():
 
 
 def test_two_clusters_give_the_extremes():
-    # redraws of {a, b}: aa 1, ab and ba 1/2, bb 0, with probability 1/4, 1/2, 1/4: the 2.5% and 97.5% points are 0 and 1
+    # redraws of {a, b} and their means: aa 1, ab 1/2, ba 1/2, bb 0, all equally likely
     assert clustered_interval([1, 0], ["a", "b"]) == Interval(0.5, 0.0, 1.0)
 
 
