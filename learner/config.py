@@ -36,6 +36,9 @@ class GRPOConfigSection(Section):
     clip_low: float = Field(0.2, gt=0, lt=1)
     clip_high: float = Field(0.28, gt=0)
     aggregation: Literal["dr-grpo", "token-mean", "sequence-mean"] = "token-mean"
+    constant_tokens: int = Field(
+        4096, ge=1, description="dr-grpo's divisor per trajectory: its budget of output tokens, the same in every batch"
+    )
     kl_coefficient: float = Field(0.0, ge=0, description="k3 against the frozen starting policy; 0: no reference is loaded")
     entropy_coefficient: float = Field(0.0, ge=0)
     importance_cap: float | None = Field(2.0, gt=0, description="truncated importance sampling engine/learner; None: off")

@@ -1,0 +1,136 @@
+"""Checkpoints: a Hugging Face folder that vLLM loads as it is, with the trainer's state in ``trainer/``.
+
+::
+
+    step_000005/config.json, *.safetensors, tokenizer files, generation_config.json
+    step_000005/trainer/state/...      DeepSpeed: optimizer partitions, schedule
+    step_000005/trainer/rng_rank0.pt   random states, one file per rank
+    step_000005/trainer/learner.json   updates so far, workers, ZeRO stage, size of every file
+
+Everything is written beside its place and renamed when whole. On several nodes the directory must be shared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from transformers import PreTrainedModel
+
+from env.errors import UserError
+from learner.export import export_buckets
+
+TRAINER = "trainer"
+MANIFEST = "learner.json"
+_TAG = "state"
+
+
+@contextmanager
+def written_beside(directory: Path) -> Iterator[Path]:
+    """A fresh directory next to ``directory`` that takes its name when the block ends well, else is removed.
+
+    Raises UserError when ``directory`` exists: a checkpoint is never overwritten.
+    """
+    if directory.exists():
+        raise UserError(f"checkpoint '{directory}' exists already")
+    beside = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        os.rename(beside, directory)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def save_rank(engine: Any, model: PreTrainedModel, rank: int, directory: Path) -> None:
+    """One rank's part: DeepSpeed's state and random states; rank 0 also the Hugging Face weights. Collective."""
+    trainer = directory / TRAINER
+    trainer.mkdir(exist_ok=True)
+    engine.save_checkpoint(str(trainer), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
+    torch.save(_random_states(), trainer / f"rng_rank{rank}.pt")
+    _save_weights(model, rank, directory)
+
+
+def load_rank(engine: Any, rank: int, directory: Path) -> None:
+    """Restore weights, optimizer, schedule and random states of one rank. Collective."""
+    trainer = directory / TRAINER
+    path, _ = engine.load_checkpoint(str(trainer), tag=_TAG, load_module_strict=False)
+    if path is None:
+        raise UserError(f"checkpoint '{directory}' has no trainer state that DeepSpeed can read")
+    _restore_random_states(torch.load(trainer / f"rng_rank{rank}.pt", weights_only=False))
+
+
+def write_manifest(directory: Path, updates: int, workers: int, stage: int) -> None:
+    """Note what the checkpoint is and the size of every file in it."""
+    files = {str(path.relative_to(directory)): path.stat().st_size for path in directory.rglob("*") if path.is_file()}
+    content = {"updates": updates, "workers": workers, "zero_stage": stage, "files": files}
+    (directory / TRAINER / MANIFEST).write_text(json.dumps(content, indent=1))
+
+
+def read_manifest(directory: Path, workers: int, stage: int) -> dict[str, Any]:
+    """The manifest, once every file is there in full. Raises UserError naming what is missing or does not fit."""
+    path = directory / TRAINER / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        expected: dict[str, int] = manifest["files"]
+        kept = (manifest["workers"], manifest["zero_stage"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{directory}' is not a whole checkpoint: {TRAINER}/{MANIFEST}: {error}") from error
+    for name, size in expected.items():
+        file = directory / name
+        if not file.is_file():
+            raise UserError(f"checkpoint '{directory}' is damaged: {name} is missing")
+        if file.stat().st_size != size:
+            raise UserError(
+                f"checkpoint '{directory}' is damaged: {name} has {file.stat().st_size} bytes instead of {size}"
+            )
+    if kept != (workers, stage):
+        raise UserError(
+            f"checkpoint '{directory}' was written by {kept[0]} workers at ZeRO stage {kept[1]}; "
+            f"this learner has {workers} at stage {stage}"
+        )
+    return manifest
+
+
+def _save_weights(model: PreTrainedModel, rank: int, directory: Path) -> None:
+    """Safetensors, one file per bucket, with the index that transformers and vLLM read; and the configuration."""
+    index: dict[str, str] = {}
+    size = 0
+    for number, bucket in enumerate(export_buckets(model, model.dtype), start=1):
+        if rank == 0:
+            name = f"model-{number:05d}.safetensors"
+            safetensors.torch.save_file(bucket, directory / name, metadata={"format": "pt"})
+            index |= dict.fromkeys(bucket, name)
+            size += sum(tensor.nbytes for tensor in bucket.values())
+    if rank != 0:
+        return
+    if len(set(index.values())) == 1:
+        (directory / "model-00001.safetensors").rename(directory / "model.safetensors")
+    else:
+        content = {"metadata": {"total_size": size}, "weight_map": index}
+        (directory / "model.safetensors.index.json").write_text(json.dumps(content, indent=1))
+    model.config.save_pretrained(directory)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(directory)
+
+
+def _random_states() -> dict[str, Any]:
+    states = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def _restore_random_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    np.random.set_state(states["numpy"])
+    random.setstate(states["python"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

@@ -1,0 +1,192 @@
+"""The learner's driver side: W DeepSpeed workers that act as one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from env.errors import UserError
+from learner.advantages import imitation_weights, policy_weights
+from learner.batching import plan
+from learner.checkpoint import read_manifest, write_manifest, written_beside
+from learner.config import LearnerConfig, OptimizerConfig
+from learner.metrics import batch_metrics, mean_metrics
+from learner.model import check_model, load_tokenizer
+from learner.optimization import zero_stage
+from learner.types import TrainSequence
+from learner.worker import LearnerWorker, Loss
+
+_MALLOC = {  # big activations are reused instead of being mapped anew in every pass (glibc)
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+}
+
+
+class LearnerGroup:
+    """Starts the workers, spreads batches over them, and returns metrics of whole batches.
+
+    Args: ``model_path`` is the starting policy (a directory, or a name that transformers resolves) and, with a KL
+    term, the frozen reference; ``optimizer`` replaces ``config.optimizer``; ``total_steps`` is the number of updates
+    that a decaying schedule needs. Raises UserError when the model does not load, or when the cluster has had no
+    room for the workers for ``config.start_timeout_s``.
+    """
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        model_path: str,
+        *,
+        seed: int,
+        optimizer: OptimizerConfig | None = None,
+        total_steps: int | None = None,
+    ) -> None:
+        check_model(model_path)
+        self.tokenizer = load_tokenizer(model_path)
+        self.config = config
+        self.seed = seed
+        self.updates = 0  # calls of `update` so far; part of the checkpoint
+        self.workers: list[Any] = []
+        self._placement = _reserve(config)
+        try:
+            self.workers = [self._start_worker(rank) for rank in range(config.workers)]
+            address = ray.get(self.workers[0].address.remote())
+            self.call("setup", model_path, config, optimizer or config.optimizer, total_steps, seed, address)
+        except BaseException:
+            self.shutdown()
+            raise
+
+    def update(self, batch: Sequence[TrainSequence], loss: Loss = "grpo") -> dict[str, float]:
+        """Train on the batch: one update, or ``epochs * updates_per_batch`` with the policy loss.
+
+        Returns means per token: loss, entropy, kl, clip/low, clip/high, mismatch/mean_abs, mismatch/kl; and grad_norm
+        (before clipping), lr, tokens (output tokens), updates/skipped, memory/learner_mb. A skipped update (gradient not
+        finite) leaves the policy as it was.
+        """
+        grpo = self.config.grpo
+        if loss == "sft" or grpo.epochs * grpo.updates_per_batch == 1:
+            results = [self._step(batch, loss, None)]
+        else:
+            results = self._several_steps(batch)
+        self.updates += 1
+        return mean_metrics(results)
+
+    def gradients(self, batch: Sequence[TrainSequence], loss: Loss = "grpo") -> dict[str, np.ndarray]:
+        """The gradient of one update, before clipping, by Hugging Face name. The update is applied."""
+        self._step(batch, loss, None, keep_gradients=True)
+        return self.call("gradients")[0]
+
+    def weights(self, dtype: str = "bfloat16") -> ray.ObjectRef:
+        """The policy as safetensors bytes in the object store: Hugging Face names, adapters merged."""
+        return self.call("weights", dtype)[0][0]
+
+    def save(self, directory: Path) -> None:
+        """Write a checkpoint (learner/checkpoint.py), whole or not at all. Raises UserError when it exists already."""
+        with written_beside(directory.absolute()) as beside:
+            self.call("save", beside)
+            self.tokenizer.save_pretrained(beside)
+            write_manifest(beside, self.updates, self.config.workers, zero_stage(self.config))
+
+    def load(self, directory: Path) -> None:
+        """Restore weights, optimizer, schedule, random states and the count of updates from a checkpoint.
+
+        Raises UserError, before anything changes, when a part is missing, cut short, or of another set-up.
+        """
+        manifest = read_manifest(directory, self.config.workers, zero_stage(self.config))
+        self.call("load", directory.absolute())
+        self.updates = manifest["updates"]
+
+    def call(self, method: str, *args: Any, each: Sequence[Any] | None = None) -> list[Any]:
+        """Run a collective method on all workers; ``each`` gives every worker its own first argument."""
+        first = [()] * len(self.workers) if each is None else [(value,) for value in each]
+        pending = [
+            getattr(worker, method).remote(*own, *args) for worker, own in zip(self.workers, first, strict=True)
+        ]
+        try:
+            return ray.get(pending)
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise UserError(str(error.cause)) from error
+            raise
+
+    def shutdown(self) -> None:
+        """Stop the workers and free their resources."""
+        for worker in self.workers:
+            ray.kill(worker)
+        self.workers = []
+        remove_placement_group(self._placement)
+
+    def _start_worker(self, rank: int) -> Any:
+        config = self.config
+        environment = {
+            "DS_ACCELERATOR": "cuda" if config.num_gpus else "cpu",
+            "OMP_NUM_THREADS": str(config.threads),
+            **({} if config.num_gpus else _MALLOC),
+        }
+        strategy = PlacementGroupSchedulingStrategy(self._placement, placement_group_bundle_index=rank)
+        return (
+            ray.remote(LearnerWorker)
+            .options(
+                num_cpus=config.num_cpus,
+                num_gpus=config.num_gpus,
+                scheduling_strategy=strategy,
+                runtime_env={"env_vars": environment},
+            )
+            .remote(rank, config.workers)
+        )
+
+    def _several_steps(self, batch: Sequence[TrainSequence]) -> list[dict[str, float]]:
+        """PPO-style: old log-probabilities once, then shuffled parts of whole trajectories, ``epochs`` times."""
+        old = self._old_logprobs(batch)
+        trajectories = sorted({sequence.trajectory for sequence in batch})
+        shuffle = random.Random(f"{self.seed}/{self.updates}")
+        parts = min(self.config.grpo.updates_per_batch, len(trajectories))
+        results = []
+        for _ in range(self.config.grpo.epochs):
+            shuffle.shuffle(trajectories)
+            part_of = {trajectory: place % parts for place, trajectory in enumerate(trajectories)}
+            for part in range(parts):
+                rows = [row for row, sequence in enumerate(batch) if part_of[sequence.trajectory] == part]
+                results.append(self._step([batch[row] for row in rows], "grpo", [old[row] for row in rows]))
+        return results
+
+    def _old_logprobs(self, batch: Sequence[TrainSequence]) -> list[np.ndarray]:
+        shares = self._plan(batch, "grpo", None)
+        old: dict[int, np.ndarray] = {}
+        for share, scored in zip(shares, self.call("score", each=shares), strict=True):
+            for micro_batch, values in zip(share, scored, strict=True):
+                old.update(micro_batch.split(values, batch))
+        return [old[row] for row in range(len(batch))]
+
+    def _step(
+        self, batch: Sequence[TrainSequence], loss: Loss, old: list[np.ndarray] | None, keep_gradients: bool = False
+    ) -> dict[str, float]:
+        return batch_metrics(self.call("update", loss, keep_gradients, each=self._plan(batch, loss, old)))
+
+    def _plan(self, batch: Sequence[TrainSequence], loss: Loss, old: list[np.ndarray] | None) -> list[Any]:
+        weights = imitation_weights(batch) if loss == "sft" else policy_weights(batch, self.config.grpo)
+        return plan(
+            batch, weights, workers=self.config.workers, budget=self.config.micro_batch_tokens, old_logprobs=old
+        )
+
+
+def _reserve(config: LearnerConfig) -> Any:
+    """Reserve the workers' resources. Raises UserError when the cluster has no room for them in time."""
+    bundle = {"CPU": config.num_cpus, "GPU": config.num_gpus}
+    placement = placement_group([{k: v for k, v in bundle.items() if v}] * config.workers, strategy="PACK")
+    if not placement.wait(config.start_timeout_s):
+        remove_placement_group(placement)
+        total, free = ray.cluster_resources(), ray.available_resources()
+        raise UserError(
+            f"the learner asks for {config.workers} workers of {config.num_cpus:g} CPUs and {config.num_gpus:g} GPUs each; "
+            f"the cluster has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs "
+            f"({free.get('CPU', 0):g} and {free.get('GPU', 0):g} free) after {config.start_timeout_s:g} s"
+        )
+    return placement
