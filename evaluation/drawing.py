@@ -94,11 +94,11 @@ def draw_plots(run: Run, plots: Sequence[Plot]) -> list[Drawn]:
     """Draw every plot that the run has data for; a plot without any is left out."""
     with mpl.rc_context(STYLE):
         figures = [(plot, _figure(plot, run)) for plot in plots]
-        return [Drawn(plot, _svg(figure), _png(figure)) for plot, figure in figures if figure is not None]
+        return [Drawn(plot, _svg(fig), _png(fig, plot.title)) for plot, fig in figures if fig is not None]
 
 
 def _figure(plot: Plot, run: Run) -> Figure | None:
-    figure = Figure(figsize=(4.9, 2.5 + 0.6 * len(plot.panels)), layout="constrained")
+    figure = Figure(figsize=(4.9, 3.5), layout="constrained")
     axes = figure.subplots(len(plot.panels), 1, sharex=True, squeeze=False)[:, 0]
     drawn = [_draw(axis, panel, run) for axis, panel in zip(axes, plot.panels, strict=True)]
     for axis, has_data in zip(axes, drawn, strict=True):
@@ -122,7 +122,7 @@ def _draw(axis: Axes, panel: Panel, run: Run) -> bool:
     if panel.percent:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     if axis.dataLim.ymin >= 0:
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.08 * axis.dataLim.ymax or 1.0)
     if sum(drawn) > 1 or panel.draw is not None:
         handles, labels = axis.get_legend_handles_labels()
         columns = min(3, len(labels)) if max(map(len, labels), default=0) < 15 else 2
@@ -148,15 +148,13 @@ def _curve(axis: Axes, curve: Curve, dash: Any, run: Run) -> bool:
 
 
 def moving_average(values: list[float], radius: int) -> list[float]:
-    """Centred mean over 2 * radius + 1 values; the window shrinks at both ends to stay centred."""
-    averaged = []
-    for i in range(len(values)):
-        r = min(radius, i, len(values) - 1 - i)
-        averaged.append(float(np.mean(values[i - r : i + r + 1])))
-    return averaged if radius > 0 else values
+    """Mean over up to ``radius`` values on either side of each, as many as there are."""
+    return [float(np.mean(values[max(0, i - radius) : i + radius + 1])) for i in range(len(values))]
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, title: str) -> bytes:
+    """The picture with its title, which the page writes itself."""
+    figure.suptitle(title, fontsize=10.5, fontweight="bold", x=0.02, ha="left")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, facecolor="white")
     return buffer.getvalue()

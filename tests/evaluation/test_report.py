@@ -163,7 +163,7 @@ def test_spread_covers_the_range_at_any_length():
 
 
 def test_moving_average_by_hand():
-    assert moving_average([0.0, 3.0, 6.0, 0.0], 1) == [0.0, 3.0, 3.0, 0.0]
+    assert moving_average([0.0, 3.0, 6.0, 0.0], 1) == [1.5, 3.0, 3.0, 3.0]
     assert moving_average([1.0, 2.0], 0) == [1.0, 2.0]
 
 
