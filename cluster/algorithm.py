@@ -1,0 +1,206 @@
+"""The training loop, as an RLlib Algorithm: train, save_to_path, from_checkpoint, Tune.
+
+    task stream at `position`
+      |  GroupRequests
+      v
+    GroupCollector --> MemoryEnvRunner x N <--> EnginePool (vLLM x M) <---+
+      |  groups of trajectories                                          | weights, version + 1
+      v                                                                  |
+    staleness bound, dynamic sampling --> advantages --> LearnerGroup (DeepSpeed x W) --> WeightSync
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+from cluster.config import RunConfig
+from cluster.metrics import rollout_metrics, speed
+from cluster.rollouts import launch, requests_for, start_runners, stream_of
+from cluster.rundir import write_text
+from env.errors import UserError
+from learner.advantages import sequences_from_groups
+from learner.group import LearnerGroup
+from learner.weight_sync import WeightSync
+from rollout.grouping import select
+from rollout.staleness import bound
+from rollout.types import Group, GroupRequest
+
+RESULTS = "grpo"  # where an iteration's row lies in RLlib's result
+
+
+@dataclass
+class LoopState:
+    """All that the loop itself has to remember: finished iterations, tasks taken, the policy's version."""
+
+    step: int = 0
+    position: int = 0
+    policy_version: int = 0
+
+
+class GRPOConfig(AlgorithmConfig):
+    """RLlib's view of a `RunConfig`, which it keeps as plain values (so Tune can search over them)."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or GRPO)
+        self.run_config: dict[str, Any] = {}
+        self._dont_auto_sync_env_runner_states = True
+        self.env_runners(create_local_env_runner=False)
+
+    def run(self, config: RunConfig) -> GRPOConfig:
+        """Take over a run's configuration."""
+        self.run_config = config.model_dump(mode="json")
+        return self
+
+
+class GRPO(Algorithm):
+    """Group-relative policy optimisation of a memory agent."""
+
+    @classmethod
+    def get_default_config(cls) -> GRPOConfig:
+        return GRPOConfig()
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def training_step(self) -> None:
+        """One iteration: sample groups, learn from them, bring the new weights to the engines."""
+        self._seconds: dict[str, float] = {}
+        with self._timed("rollout"):
+            groups, metrics = self._collect()
+        batch = sequences_from_groups(groups, self.run_config.learner.grpo)
+        with self._timed("learn"):
+            learned = self.learner_group.update(batch) if batch else {}
+        self.loop.step += 1
+        if batch:
+            self.loop.policy_version += 1
+            with self._timed("sync"):
+                self.weight_sync.push(self.loop.policy_version)
+        row = {**{k: float(v) for k, v in asdict(self.loop).items()}, **metrics, **learned, **self._seconds}
+        row |= {**speed(row), **self._usage()}
+        for key, value in row.items():
+            self.metrics.log_value((RESULTS, key), value, reduce="item")
+
+    def _collect(self) -> tuple[list[Group], dict[str, float]]:
+        """A batch of groups; with dynamic sampling, groups that teach nothing are replaced by further tasks'."""
+        rollout = self.run_config.rollout
+        kept: list[Group] = []
+        self.sampled = []
+        for _ in range(1 + (rollout.max_refills if rollout.drop_equal_groups else 0)):
+            requests = self._requests(rollout.tasks_per_batch - len(kept))
+            self.sampled += self.collector.run(requests)
+            fresh, age = bound(self.sampled, self.loop.policy_version, rollout.max_staleness)
+            kept, _ = select(fresh, rollout.drop_equal_groups)
+            if len(kept) >= rollout.tasks_per_batch:
+                break
+        return kept, rollout_metrics(kept, self.sampled, age, self.run_config.learner.grpo)
+
+    def _requests(self, count: int) -> list[GroupRequest]:
+        """Requests for the next `count` tasks of the stream."""
+        rollout, start = self.run_config.rollout, self.loop.position
+        self.loop.position += count
+        positions = range(start, start + count)
+        return requests_for(self.run_config, self.stream, positions, rollout.group_size, rollout.sampling)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._seconds[f"time/{phase}"] = time.monotonic() - start
+
+    def _usage(self) -> dict[str, float]:
+        """Resident memory of this process and of the engines, and the engines' prefix-cache hits so far."""
+        engines = self.rollout_side.pool.metrics()
+        hits = engines.get("cached_tokens", 0.0) / max(1.0, engines.get("prompt_tokens", 0.0))
+        return {
+            "memory/driver_mb": psutil.Process().memory_info().rss / 2**20,
+            "memory/engine_mb": engines.get("memory_mb", 0.0),
+            "cache/prefix_hit_rate": hits,
+        }
+
+    # -- starting and stopping -----------------------------------------------------------------------------------------
+
+    def setup(self, config: AlgorithmConfig) -> None:
+        """Start engines, learner and runners. Raises UserError when the cluster cannot hold them."""
+        run = self.run_config = RunConfig.model_validate(self.config.run_config)
+        self.loop, self.sampled = LoopState(), []
+        self.callbacks, self.evaluation_config = [self.config.callbacks_class()], self.config
+        self.env_to_module_connector = self.module_to_env_connector = None
+        self.stream = stream_of(run)
+        pool = launch(run)
+        self.learner_group = LearnerGroup(run.learner, run.model, seed=run.seed, total_steps=run.loop.iterations)
+        self.rollout_side = start_runners(run, pool, self.logdir, self.trial_id)
+        self.env_runner_group, self.collector = self.rollout_side.runners, self.rollout_side.collector
+        self.weight_sync = WeightSync(self.learner_group, pool)
+        self._set_up_metrics()
+
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Runners keep nothing between iterations: one that was restarted only has to answer again."""
+        return env_runner_group.probe_unhealthy_env_runners()
+
+    def cleanup(self) -> None:
+        """Stop learner, runners and engines."""
+        super().cleanup()
+        if hasattr(self, "rollout_side"):
+            self.rollout_side.pool.shutdown()
+
+    @classmethod
+    def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
+        """What a Tune trial reserves: the runners and the engines. The learner reserves its own place."""
+        run = RunConfig.model_validate(config["run_config"])
+        engine = run.rollout.engine
+        actors = [{"CPU": run.rollout.runner_cpus}] * run.rollout.runners
+        actors += [{"CPU": engine.num_cpus, "GPU": engine.num_gpus}] * engine.count
+        bundles = [{name: amount for name, amount in actor.items() if amount} for actor in actors]
+        return PlacementGroupFactory([{}, *filter(None, bundles)])
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
+        """Write a checkpoint: a Hugging Face folder with `trainer/` (DeepSpeed, loop.json) and RLlib's own files."""
+        directory = Path(path or tempfile.mkdtemp(prefix="atommem-"))
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()  # Tune's empty folder: the learner makes its own, which it never does over another
+        self.learner_group.save(directory)
+        super().save_to_path(directory.absolute(), **kwargs)
+        write_text(directory / "trainer" / "loop.json", json.dumps(self.get_state()["loop"]))
+        return str(directory)
+
+    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Go on from a checkpoint: learner, loop, and the engines' weights.
+
+        Raises UserError when it is not whole.
+        """
+        marker = Path(path) / "trainer" / "loop.json"
+        try:
+            state = json.loads(marker.read_text(encoding="utf-8"))
+            loop = LoopState(**state)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path} is no whole checkpoint: {marker.name}: {error}") from error
+        self.learner_group.load(Path(path))
+        self.set_state({"loop": asdict(loop)})
+        self.weight_sync.push(self.loop.policy_version)
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The loop's state; the learner's is written by `save_to_path`."""
+        return {"loop": asdict(self.loop)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a loop's state. RLlib's iteration counter follows it."""
+        self.loop = LoopState(**state["loop"])
+        self._iteration = self.loop.step
+
+    def get_checkpointable_components(self) -> list[Any]:
+        """None: everything is in the learner's folder and the loop's state."""
+        return []

@@ -1,0 +1,95 @@
+"""The sampling half of a run: engines, runners and their collector. Training adds a learner, `rollout` does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
+from cluster.config import RunConfig
+from cluster.session import ray_session
+from env.tasks import TaskStream, make_source
+from rollout.collector import GroupCollector
+from rollout.config import SamplingConfig
+from rollout.pool import EnginePool
+from rollout.runner import MemoryEnvRunner
+from rollout.start import await_engines, launch_engines
+from rollout.types import GroupRequest
+
+SEEDS_PER_RUN = 1 << 32
+
+
+@dataclass
+class RolloutSide:
+    """What plays episodes."""
+
+    pool: EnginePool
+    runners: EnvRunnerGroup
+    collector: GroupCollector
+
+    def stop(self) -> None:
+        """Stop runners and engines."""
+        self.runners.stop()
+        self.pool.shutdown()
+
+
+def launch(run: RunConfig) -> EnginePool:
+    """Ask for the engines; they load while other things start."""
+    return launch_engines(run.model, run.rollout.engine, seed=run.seed, namespace_prefix=run.name)
+
+
+def start_runners(run: RunConfig, pool: EnginePool, logdir: str | None = None, trial: str | None = None) -> RolloutSide:
+    """Wait for the engines, then start the runners. Raises RolloutError when the cluster cannot hold the engines."""
+    await_engines(pool)
+    runners = EnvRunnerGroup(
+        config=_runner_config(run, pool), local_env_runner=False, logdir=logdir, tune_trial_id=trial
+    )
+    return RolloutSide(pool, runners, GroupCollector(runners, run.rollout))
+
+
+@contextmanager
+def rollout_side(run: RunConfig) -> Iterator[RolloutSide]:
+    """Engines, runners and collector for the length of a block, on a Ray of the run's own if none is there."""
+    with ray_session(run.ray):
+        side = start_runners(run, launch(run))
+        try:
+            yield side
+        finally:
+            side.stop()
+
+
+def stream_of(run: RunConfig) -> TaskStream:
+    """The run's stream of training tasks."""
+    return TaskStream(make_source(run.env, "train", run.seed), run.seed)
+
+
+def requests_for(
+    run: RunConfig, stream: TaskStream, positions: Sequence[int], group_size: int, sampling: SamplingConfig
+) -> list[GroupRequest]:
+    """One request per position of the stream. Seeds depend on the run's seed and the position alone."""
+    return [
+        GroupRequest(
+            group_id=position, task=stream.at(position), group_size=group_size, sampling=sampling,
+            seed=(run.seed * SEEDS_PER_RUN + position) % (1 << 63),
+        )
+        for position in positions
+    ]
+
+
+def _runner_config(run: RunConfig, pool: EnginePool) -> AlgorithmConfig:
+    """RLlib's configuration of the runners; a dead one is started again."""
+    spec = {"env": run.env.model_dump(), "rollout": run.rollout.model_dump(), "tokenizer": run.model, "pool": pool}
+    config = AlgorithmConfig().environment(env_config=spec)
+    config.env_runners(
+        env_runner_cls=MemoryEnvRunner,
+        num_env_runners=run.rollout.runners,
+        num_cpus_per_env_runner=run.rollout.runner_cpus,
+        create_local_env_runner=False,
+        validate_env_runners_after_construction=True,
+    )
+    config.fault_tolerance(restart_failed_env_runners=True)
+    config.freeze()
+    return config

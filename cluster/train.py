@@ -1,0 +1,165 @@
+"""A training run around the loop: its directory, evaluations, checkpoints, resuming, and ending cleanly.
+
+The order in which an iteration leaves its traces makes a kill at any moment harmless: the checkpoint is made, the
+row is written, then the checkpoint is committed. A resumed run drops what lies after the last committed one.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cluster.algorithm import GRPO, RESULTS, GRPOConfig
+from cluster.config import RunConfig
+from cluster.console import console, evaluation_line, iteration_line, working
+from cluster.rundir import RunDir, step_of
+from cluster.session import ray_session
+from cluster.tracking import Tracker
+from env.tasks import make_source
+from env.types import Task
+from evaluation.evaluate import evaluate
+from evaluation.report import write_report
+from rollout.record import trajectory_to_json
+from rollout.types import Group
+
+
+def train(config: RunConfig, resume: bool = False) -> Path:
+    """Run a recipe to its end and write its report; returns the report's path.
+
+    With `resume` the run in the directory goes on from its last checkpoint, if there is one. SIGINT ends it after
+    the iteration in hand, with a checkpoint.
+    """
+    resume = resume and RunDir(config.directory).config.exists()
+    run = RunDir.reopen(config) if resume else RunDir.create(config)
+    checkpoint = run.latest() if resume else None
+    if checkpoint is None or step_of(checkpoint) < config.loop.iterations:
+        with ray_session(config.ray), _built(config) as algo, interruptible() as interrupted:
+            TrainingRun(config, run, algo, checkpoint).go(interrupted)
+    return write_report(run.path)
+
+
+class TrainingRun:
+    """One process's share of a run: from the checkpoint it starts at to its last iteration."""
+
+    def __init__(self, config: RunConfig, run: RunDir, algo: GRPO, checkpoint: Path | None) -> None:
+        self.config, self.run, self.algo = config, run, algo
+        self.held_out = _held_out(config)
+        if checkpoint is not None:
+            with working(f"restoring {checkpoint.name}"):
+                algo.restore_from_path(checkpoint)
+        run.rewind(algo.loop.step)
+        if algo.loop.step:
+            console.print(f"resuming {run.path} after iteration {algo.loop.step}")
+
+    def go(self, interrupted: Interruption) -> None:
+        """Iterate until the last iteration, or the first one that ends after an interruption."""
+        loop = self.config.loop
+        with Tracker(self.config, self.run, self.algo.loop.step) as tracker:
+            if self.held_out and self.algo.loop.step == 0 and not self.run.has_evaluation(0):
+                self._evaluate(tracker)
+            while self.algo.loop.step < loop.iterations and not interrupted:
+                self._iterate(tracker, interrupted)
+        if interrupted:
+            console.print(f"interrupted after iteration {self.algo.loop.step}: --resume goes on from here")
+
+    def _iterate(self, tracker: Tracker, interrupted: Interruption) -> None:
+        loop, start = self.config.loop, time.monotonic()
+        step = self.algo.loop.step + 1
+        with working(f"iteration {step}"):
+            row = self.algo.train()[RESULTS]
+        last = step == loop.iterations or bool(interrupted)
+        row |= {"time/checkpoint": 0.0, "time/evaluate": 0.0}
+        made = None
+        if last or step % loop.checkpoint_every == 0:
+            row["time/checkpoint"], made = _measured(lambda: self._checkpoint(step))
+        if self.held_out and (step == loop.iterations or (loop.eval_every and step % loop.eval_every == 0)):
+            row["time/evaluate"], _ = _measured(lambda: self._evaluate(tracker))
+        row["time/total"] = time.monotonic() - start
+        self._save_trajectories(step, self.algo.sampled)
+        tracker.log(row)
+        console.print(iteration_line(row, loop.iterations))
+        if made is not None:
+            self.run.commit(step, made, loop.keep_checkpoints)
+
+    def _checkpoint(self, step: int) -> Path:
+        """A checkpoint beside its place, not yet committed."""
+        place = self.run.checkpoint(step)
+        made = place.with_name(f"{place.name}.tmp")
+        made.parent.mkdir(exist_ok=True)
+        with working("checkpoint"):
+            self.algo.save_to_path(made)
+        return made
+
+    def _evaluate(self, tracker: Tracker) -> None:
+        step = self.algo.loop.step
+        with working(f"evaluation on {len(self.held_out)} held-out tasks"):
+            evaluation = evaluate(
+                self.algo.collector, self.held_out, self.config.eval_sampling, self.config.loop.eval_seed, step=step
+            )
+        self.run.write_evaluation(step, evaluation.to_json())
+        tracker.log_evaluation(step, evaluation.summary)
+        console.print(evaluation_line(step, evaluation.summary))
+
+    def _save_trajectories(self, step: int, groups: list[Group]) -> None:
+        """The first `save_trajectories` trajectories, group by group, so that a viewer can compare within a group."""
+        trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+        kept = trajectories[: self.config.loop.save_trajectories]
+        if kept:
+            self.run.write_trajectories(step, map(trajectory_to_json, kept))
+
+
+class Interruption:
+    """Whether SIGINT has come; the second one is not waited out."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise KeyboardInterrupt
+        console.print("stopping after this iteration; once more stops at once")
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Take over SIGINT for the length of the block."""
+    interruption = Interruption()
+    before = signal.signal(signal.SIGINT, interruption)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _built(config: RunConfig) -> Iterator[GRPO]:
+    with working("starting engines, learner and runners"):
+        algo = GRPOConfig().run(config).build_algo()
+    try:
+        yield algo
+    finally:
+        algo.stop()
+
+
+def _held_out(config: RunConfig) -> list[Task]:
+    """The held-out tasks: the same ones whatever the run's seed."""
+    if not config.loop.eval_episodes:
+        return []
+    source = make_source(config.env, "eval", config.loop.eval_seed)
+    return [source[index] for index in range(min(config.loop.eval_episodes, len(source)))]
+
+
+def _measured(work: Any) -> tuple[float, Any]:
+    """Seconds that a call took, and what it returned."""
+    start = time.monotonic()
+    result = work()
+    return time.monotonic() - start, result
