@@ -61,10 +61,10 @@ def resolve_model(model: str) -> str:
         return model
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"embedder.model {model!r}: the Python package {package!r} is not installed")
+        raise UserError(f"env.embedder.model {model!r}: the Python package {package!r} is not installed")
     directory = Path(spec.submodule_search_locations[0]) / subdir
     if not directory.is_dir():
-        raise UserError(f"embedder.model {model!r}: the package has no directory {subdir!r}")
+        raise UserError(f"env.embedder.model {model!r}: the package has no directory {subdir!r}")
     return str(directory)
 
 
@@ -80,13 +80,13 @@ class SentenceTransformerEmbedder:
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"embedder.model {config.model!r} cannot be loaded ({reason}); give a directory, "
+                f"env.embedder.model {config.model!r} cannot be loaded ({reason}); give a directory, "
                 "`package:subdir` of an installed package, or a hub name"
             ) from error
         self._instruction = config.query_instruction or None
         dim = self._model.get_embedding_dimension()
         if dim is None:
-            raise UserError(f"embedder.model {config.model!r} has no dimension: not an embedding model")
+            raise UserError(f"env.embedder.model {config.model!r} has no dimension: not an embedding model")
         self.dim = dim
 
     def embed(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
@@ -129,7 +129,7 @@ class OpenAIEmbedder:
         lengths = {len(row) for row in rows}
         if len(rows) != count or lengths != {self.dim}:
             raise EmbeddingError(
-                f"{self._where()}: asked for {count} vectors of {self.dim} dimensions (embedder.dim), "
+                f"{self._where()}: asked for {count} vectors of {self.dim} dimensions (env.embedder.dim), "
                 f"got {len(rows)} of {sorted(lengths)}"
             )
         return np.asarray(rows, dtype=np.float32)

@@ -67,18 +67,18 @@ class HaystackSource:
         wanted, asked = self._config.documents, self._config.questions_max
         if len(self._records) < asked:
             raise UserError(
-                f"haystack.questions_max = {asked}, but the {self._split} split of {self._dataset} has only "
-                f"{len(self._records)} records: lower haystack.questions_max or give more data"
+                f"env.haystack.questions_max = {asked}, but the {self._split} split of {self._dataset} has "
+                f"only {len(self._records)} records: lower env.haystack.questions_max or give more data"
             )
         if (available := self._pool.distractors) < wanted:
             raise UserError(
-                f"haystack.documents = {wanted}, but the pool holds only {available} distinct documents: "
-                "lower haystack.documents or give a larger haystack.corpus"
+                f"env.haystack.documents = {wanted}, but the pool holds only {available} distinct documents: "
+                "lower env.haystack.documents or give a larger env.haystack.corpus"
             )
         most = sum(sorted(map(len, self._gold), reverse=True)[:asked])
         if most > wanted:
             raise UserError(
-                f"haystack.documents = {wanted}, but {asked} questions (haystack.questions_max) can "
+                f"env.haystack.documents = {wanted}, but {asked} questions (env.haystack.questions_max) can "
                 f"need {most} supporting documents: raise the one or lower the other"
             )
 

@@ -35,7 +35,7 @@ def load_records(source: str, dataset: str, split: str = "train", skip_bad: bool
     official evaluation adds. Raises UserError naming file, record and field for the first malformed record,
     unless `skip_bad`; and always when nothing usable is left."""
     loaded = _load(source, FORMATS[dataset], split, skip_bad)
-    aliases = _wiki_aliases(Path(source).parent) if dataset == "2wikimultihopqa" else {}
+    aliases = _wiki_aliases(Path(source).expanduser()) if dataset == "2wikimultihopqa" else {}
     return Loaded([item.to_record(aliases) for item in loaded.items], loaded.skipped)
 
 
@@ -55,7 +55,7 @@ def _load(source: str, model: type[M], split: str, skip_bad: bool) -> Loaded[M]:
             continue
         problem = f"{source}, record {raw.number}{_id_of(raw)}: {parsed}"
         if not skip_bad:
-            raise UserError(f"{problem} (haystack.skip_bad skips and counts malformed records)")
+            raise UserError(f"{problem} (env.haystack.skip_bad=true skips and counts such records)")
         skipped.append(problem)
     if not items:
         first = f"; the first problem: {skipped[0]}" if skipped else ""
@@ -90,11 +90,11 @@ def _id_of(raw: RawRecord) -> str:
     return "" if found is None else f" (id {found})"
 
 
-def _wiki_aliases(directory: Path) -> dict[str, list[str]]:
+def _wiki_aliases(source: Path) -> dict[str, list[str]]:
     """Wikidata id -> other names, from the release's `id_aliases.json`, as its evaluation script takes
     them."""
-    path = directory / "id_aliases.json"
-    if not path.is_file():
+    path = (source if source.is_dir() else source.parent) / "id_aliases.json"
+    if not source.exists() or not path.is_file():
         return {}
     try:
         rows = [json.loads(line) for line in read_text(path).splitlines()]

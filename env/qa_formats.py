@@ -24,6 +24,8 @@ from pydantic import (
 from env.types import Question
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Anything = Annotated[str, StringConstraints(max_length=10**9)]  # with a constraint, lone surrogates are refused
+Identifier = Annotated[str, StringConstraints(max_length=1000)]
 Aliases = Mapping[str, Sequence[str]]  # Wikidata id -> other names
 
 
@@ -61,12 +63,12 @@ def _pairs(first: str, second: str) -> BeforeValidator:
 class HotpotRecord(BaseModel):
     """One record of HotpotQA."""
 
-    id: Annotated[str, Field(validation_alias=AliasChoices("_id", "id"), coerce_numbers_to_str=True)]
+    id: Identifier = Field(validation_alias=AliasChoices("_id", "id"), coerce_numbers_to_str=True)
     question: Text
     answer: Text
-    type: str = ""
-    context: Annotated[list[tuple[str, list[str]]], _pairs("title", "sentences")]
-    supporting_facts: Annotated[list[tuple[str, int]], _pairs("title", "sent_id")] = Field(min_length=1)
+    type: Anything = ""
+    context: Annotated[list[tuple[Anything, list[Anything]]], _pairs("title", "sentences")]
+    supporting_facts: Annotated[list[tuple[Anything, int]], _pairs("title", "sent_id")] = Field(min_length=1)
 
     @field_validator("supporting_facts")
     @classmethod
@@ -103,7 +105,7 @@ class WikiRecord(HotpotRecord):
 class MusiqueParagraph(BaseModel):
     """One paragraph of a MuSiQue record."""
 
-    title: str = ""
+    title: Anything = ""
     paragraph_text: Text
     is_supporting: bool = False
 
@@ -111,10 +113,10 @@ class MusiqueParagraph(BaseModel):
 class MusiqueRecord(BaseModel):
     """One record of MuSiQue (the answerable set)."""
 
-    id: Annotated[str, Field(coerce_numbers_to_str=True)]
+    id: Identifier = Field(coerce_numbers_to_str=True)
     question: Text
     answer: Text
-    answer_aliases: list[str] = []
+    answer_aliases: list[Anything] = []
     answerable: bool = True
     paragraphs: list[MusiqueParagraph]
 
@@ -143,7 +145,7 @@ class MusiqueRecord(BaseModel):
 class CorpusPassage(BaseModel):
     """One passage of a corpus file."""
 
-    title: str = ""
+    title: Anything = ""
     text: Text
 
 

@@ -26,7 +26,7 @@ async def episode_reward(
         record.scores.update(scores(record.answer, record.gold))
     if config.metric == "judge":
         if judge is None:
-            raise JudgeError("reward.metric is 'judge', but the environment was given no judge")
+            raise JudgeError("env.reward.metric is 'judge', but the environment was given no judge")
         verdicts = await asyncio.gather(*(_judged(record, judge) for record in answers))
         for record, verdict in zip(answers, verdicts, strict=True):
             record.scores["judge"] = verdict

@@ -65,7 +65,7 @@ def make_source(config: EnvConfig, split: Split, seed: int) -> TaskSource:
 
 
 def _parquet_source(config: EnvConfig, split: Split) -> TaskSource:
-    source = ParquetSource(Path(_data_of(config, split)))
+    source = ParquetSource(Path(_data_of(config, split)).expanduser())
     if config.eval_data is not None:
         return source
     return Subset(source, hold_out(source.question_keys, _data_of(config, split))[split])
@@ -108,9 +108,10 @@ def _load_cached(
 
 def _stamp(path: str) -> tuple[int, int] | None:
     """What changes when a file does; None for a hub name."""
-    if not Path(path).exists():
+    file = Path(path).expanduser()
+    if not file.exists():
         return None
-    stat = Path(path).stat()
+    stat = file.stat()
     return stat.st_mtime_ns, stat.st_size
 
 

@@ -121,7 +121,7 @@ def test_endpoint_with_another_dimension_than_configured_is_refused() -> None:
     with serve(_two_numbers) as server:
         embedder = make_embedder(_endpoint(server, dim=3))
         with pytest.raises(
-            EmbeddingError, match=r"1 vectors of 3 dimensions \(embedder.dim\), got 1 of \[2\]"
+            EmbeddingError, match=r"1 vectors of 3 dimensions \(env.embedder.dim\), got 1 of \[2\]"
         ):
             embedder.embed(["x"], "passage")
 
