@@ -24,7 +24,7 @@ from pydantic import (
 from env.types import Question
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Anything = Annotated[str, StringConstraints(max_length=10**9)]  # with a constraint, lone surrogates are refused
+Anything = Annotated[str, StringConstraints(max_length=10**9)]  # any constraint: no lone surrogates
 Identifier = Annotated[str, StringConstraints(max_length=1000)]
 Aliases = Mapping[str, Sequence[str]]  # Wikidata id -> other names
 
