@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from env.config import Section
 
 
 class SamplingConfig(Section):
-    """How one turn is sampled. Training keeps top_p at 1, so that log-probabilities are those of the policy."""
+    """How one turn is sampled. Training keeps top_p at 1, so that log-probabilities are the policy's."""
 
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -25,12 +25,12 @@ class EngineConfig(Section):
     num_gpus: float = Field(0.0, ge=0)
     tensor_parallel: int = Field(1, ge=1)
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    max_model_len: int = Field(8192, ge=32)
+    max_model_len: int = Field(16384, ge=32)
     max_num_seqs: int = Field(256, ge=1)
     enforce_eager: bool = False
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
-    cpu_kv_cache_gib: int = Field(1, ge=1)
-    weight_transfer: Literal["nccl", "shm"] = Field("shm", description="shm: safetensors in shared memory (CPU)")
+    cpu_kv_cache_gib: float = Field(1.0, gt=0, description="key-value cache of a CPU engine")
+    weight_transfer: Literal["nccl", "shm"] = Field("shm", description="shm: files in shared memory (CPU)")
     start_timeout_s: float = Field(300.0, gt=0)
     request_timeout_s: float = Field(600.0, gt=0, description="an engine silent for this long is unhealthy")
 
@@ -43,9 +43,18 @@ class RolloutConfig(Section):
     episodes_per_runner: int = Field(256, ge=1, description="concurrent episodes in one runner")
     tasks_per_batch: int = Field(8, ge=1, description="groups per iteration")
     group_size: int = Field(8, ge=1, description="episodes per task")
-    drop_equal_groups: bool = Field(False, description="dynamic sampling: refill groups whose rewards are all equal")
+    drop_equal_groups: bool = Field(False, description="dynamic sampling: refill groups of equal rewards")
     max_refills: int = Field(2, ge=0, description="refills per iteration, in batches of groups")
-    max_staleness: int = Field(0, ge=0, description="policy versions between sampling and learning; 0: on-policy")
-    max_failed_share: float = Field(0.5, gt=0, le=1, description="stop when more than this share of a batch failed")
+    max_staleness: int = Field(0, ge=0, description="versions between sampling and learning; 0: on-policy")
+    max_failed_share: float = Field(0.5, gt=0, le=1, description="stop when more of a batch failed")
     sampling: SamplingConfig = SamplingConfig()
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _a_turn_fits(self) -> RolloutConfig:
+        if self.sampling.max_new_tokens >= self.engine.max_model_len:
+            raise ValueError(
+                f"sampling.max_new_tokens {self.sampling.max_new_tokens} leaves no room for a prompt in "
+                f"engine.max_model_len {self.engine.max_model_len}"
+            )
+        return self

@@ -1,0 +1,171 @@
+"""EnginePool: several policy engines as one generator, with routing, retries and weight updates for all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
+
+from rollout.config import EngineConfig, SamplingConfig
+from rollout.errors import EngineError, PromptTooLongError, RolloutError, WeightUpdateError
+from rollout.routing import route
+from rollout.transfer_client import TransferClient
+from rollout.types import Completion
+
+_AFFINITY_SLACK = 16  # requests; about two groups of the usual size
+_COOL_DOWN_S = 10.0  # an engine that failed gets no requests for this long, as long as there are others
+
+
+class EnginePool:
+    """Engines by handle. A copy travels to every runner, which routes by its own requests in flight.
+
+    Args:
+        handles: Ray actors of class PolicyEngine.
+        names: their actor names, for messages.
+        config: of the engines.
+    """
+
+    def __init__(self, handles: Sequence[ActorHandle], names: Sequence[str], config: EngineConfig) -> None:
+        self.handles, self.names, self.config = list(handles), list(names), config
+        self._loads = [0] * len(self.handles)
+        self._failed_at = [float("-inf")] * len(self.handles)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EnginePool, (self.handles, self.names, self.config)
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: SamplingConfig, affinity: int, seed: int | None = None
+    ) -> Completion:
+        """Sample on one engine; when it fails or stays silent, on the next, each at most once.
+
+        Raises EngineError with every engine's reason, or PromptTooLongError.
+        """
+        reasons: dict[int, str] = {}
+        while (index := self._choose(affinity, reasons)) is not None:
+            self._loads[index] += 1
+            reference: Any = self.handles[index].generate.remote(list(prompt_ids), sampling, seed)
+            try:
+                return await asyncio.wait_for(_result(reference), self.config.request_timeout_s)
+            except PromptTooLongError:
+                raise
+            except TimeoutError:
+                ray.cancel(reference)
+                reasons[index] = f"silent for {self.config.request_timeout_s:g} s"
+            except asyncio.CancelledError:
+                ray.cancel(reference)
+                raise
+            except (EngineError, RayError) as error:
+                reasons[index] = _first_line(error)
+            finally:
+                self._loads[index] -= 1
+            self._failed_at[index] = time.monotonic()
+        raise EngineError("; ".join(f"{self.names[index]}: {reason}" for index, reason in reasons.items()))
+
+    def _choose(self, affinity: int, tried: dict[int, str]) -> int | None:
+        now = time.monotonic()
+        cooling = {index for index, at in enumerate(self._failed_at) if now - at < _COOL_DOWN_S}
+        index = route(self._loads, affinity, _AFFINITY_SLACK, cooling | tried.keys())
+        return route(self._loads, affinity, _AFFINITY_SLACK, tried.keys()) if index is None else index
+
+    def update_weights(self, weights: Any, version: int) -> float:
+        """Give every engine the same weights and wait until all have them; returns the seconds that took.
+
+        Args:
+            weights: safetensors bytes, an ObjectRef to them, or a path that every engine's node can read.
+            version: the policy version that completions carry from now on.
+
+        An engine that died or broke is restarted and updated once more. Raises WeightUpdateError when the
+        weights are refused (all engines keep theirs), RolloutError when an engine does not come back.
+        """
+        started = time.monotonic()
+        payload = ray.put(weights) if isinstance(weights, bytes | bytearray) else weights
+        failed = self._update(payload, version, range(len(self.handles)))
+        if failed:
+            self._restart(failed)
+            failed = self._update(payload, version, failed)
+        if failed:
+            reasons = "; ".join(f"{self.names[index]}: {reason}" for index, reason in failed.items())
+            raise RolloutError(f"engines that do not come back after a restart: {reasons}")
+        return time.monotonic() - started
+
+    def _update(self, weights: Any, version: int, indices: Any) -> dict[int, str]:
+        """Update some engines at once; returns why those failed that are unusable now."""
+        references = {index: self.handles[index].update_weights.remote(weights, version) for index in indices}
+        failed: dict[int, str] = {}
+        refusals: list[str] = []
+        deadline = time.monotonic() + self.config.request_timeout_s
+        for index, reference in references.items():
+            try:
+                ray.get(reference, timeout=max(0.0, deadline - time.monotonic()))
+            except WeightUpdateError as error:
+                refusals.append(_first_line(error))
+            except (EngineError, RayError) as error:
+                failed[index] = _first_line(error)
+        if refusals:
+            raise WeightUpdateError(refusals[0])
+        return failed
+
+    def _restart(self, indices: Any) -> None:
+        for index in indices:
+            ray.kill(self.handles[index], no_restart=False)
+        wait_until_ready([self.handles[index] for index in indices], self.config.start_timeout_s)
+
+    def transfer_client(self) -> TransferClient:
+        """The engines as vLLM's trainer side wants them (`VLLMWeightSyncClient`), for the NCCL backend."""
+        return TransferClient(self.handles, self.config.tensor_parallel, self.config.request_timeout_s)
+
+    def healthy(self, timeout_s: float = 10.0) -> list[bool]:
+        """Which engines answer and call themselves healthy."""
+        return [bool(answer and answer["healthy"]) for answer in self._ask("health", timeout_s)]
+
+    def versions(self, timeout_s: float = 10.0) -> list[int | None]:
+        """The policy version of every engine; None for one that does not answer."""
+        return self._ask("version", timeout_s)
+
+    def metrics(self, timeout_s: float = 10.0) -> dict[str, float]:
+        """Counts summed over the engines that answer, see `PolicyEngine.metrics`."""
+        answers = [answer for answer in self._ask("metrics", timeout_s) if answer]
+        return {key: sum(answer[key] for answer in answers) for key in answers[0]} if answers else {}
+
+    def _ask(self, method: str, timeout_s: float) -> list[Any]:
+        references = [getattr(handle, method).remote() for handle in self.handles]
+        ray.wait(references, num_returns=len(references), timeout=timeout_s)
+        answers = []
+        for reference in references:
+            try:
+                answers.append(ray.get(reference, timeout=0))
+            except (RayError, GetTimeoutError):
+                answers.append(None)
+        return answers
+
+    def shutdown(self) -> None:
+        """End all engines and their processes."""
+        for handle in self.handles:
+            ray.kill(handle)
+
+
+def wait_until_ready(handles: Sequence[ActorHandle], timeout_s: float) -> None:
+    """Block until every engine is up. Raises GetTimeoutError, or what an engine's start failed with."""
+    deadline = time.monotonic() + timeout_s
+    waiting = list(handles)
+    while waiting:
+        try:
+            ray.get(waiting[0].health.remote(), timeout=max(0.0, deadline - time.monotonic()))
+            waiting.pop(0)
+        except ActorUnavailableError:  # between the old process and the new one
+            time.sleep(0.2)
+
+
+async def _result(reference: Any) -> Completion:
+    return await reference
+
+
+def _first_line(error: Exception) -> str:
+    """Type and first line of an error, as it was raised in the engine."""
+    origin = getattr(error, "cause", None) or error
+    return f"{type(origin).__name__}: {(str(origin).strip() or 'no message').splitlines()[0]}"
