@@ -125,7 +125,7 @@ class EnvConfig(Section):
     )
     dialect: Literal["paper", "released"] = "paper"
     operations: list[OperationName] = ["create", "read", "update", "delete", "scratchpad"]
-    chunk_tokens: int = Field(4096, ge=8)
+    chunk_tokens: int = Field(4096, ge=1)
     chunk_overlap: int = Field(0, ge=0)
     chunk_boundary: Literal["token", "unit"] = Field("token", description="unit: do not split a unit that fits")
     top_k: int = Field(6, ge=1)
