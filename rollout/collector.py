@@ -149,8 +149,8 @@ class GroupCollector:
         if time.monotonic() - moved_at > self._stall_timeout_s:
             alive, runners = len(self._group.healthy_env_runner_ids()), self._group.num_remote_env_runners()
             raise RolloutError(
-                f"no turn and no group for {self._stall_timeout_s:g} s: {total - waiting} of {total} groups are "
-                f"done, {alive} of {runners} environment runners are alive"
+                f"no turn and no group for {self._stall_timeout_s:g} s: {total - waiting} of {total} groups "
+                f"are done, {alive} of {runners} environment runners are alive"
             )
 
     def _cancel(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -28,6 +29,8 @@ def launch_engines(
         namespace_prefix: actor names are ``<prefix>-engine-<i>``.
         version: policy version of the starting weights.
     """
+    if Path(model_path).is_absolute() and not Path(model_path).is_dir():
+        raise RolloutError(f"model '{model_path}': no such folder")
     names = [f"{namespace_prefix}-engine-{index}" for index in range(config.count)]
     options: dict[str, Any] = {
         "num_cpus": config.num_cpus,
@@ -52,8 +55,9 @@ def await_engines(pool: EnginePool) -> EnginePool:
     try:
         wait_until_ready(pool.handles, pool.config.start_timeout_s)
     except GetTimeoutError as error:
+        message = _shortage(pool)
         pool.shutdown()
-        raise RolloutError(_shortage(pool.config)) from error
+        raise RolloutError(message) from error
     except RayError as error:
         pool.shutdown()
         raise RolloutError(f"a policy engine could not start: {_reason(error)}") from error
@@ -68,14 +72,15 @@ def start_engines(
     return await_engines(pool)
 
 
-def _shortage(config: EngineConfig) -> str:
-    total, free = ray.cluster_resources(), ray.available_resources()
-    kinds = ("CPU", "GPU")
-    has = ", ".join(f"{total.get(kind, 0):g} {kind} ({free.get(kind, 0):g} free)" for kind in kinds)
+def _shortage(pool: EnginePool) -> str:
+    """What was asked for, how much of it is up, and what the cluster has in total."""
+    config, total = pool.config, ray.cluster_resources()
+    count, cpus, gpus = config.count, config.num_cpus, config.num_gpus
     return (
-        f"engines did not start within rollout.engine.start_timeout_s = {config.start_timeout_s:g} s: "
-        f"asked for rollout.engine.count = {config.count} of {config.num_cpus:g} CPU and {config.num_gpus:g} GPU each; "
-        f"the cluster has {has}"
+        f"{sum(pool.healthy(1.0))} of {count} engines started within "
+        f"rollout.engine.start_timeout_s = {config.start_timeout_s:g} s: rollout.engine.count = {count} "
+        f"with {cpus:g} CPU and {gpus:g} GPU each is {count * cpus:g} CPU and {count * gpus:g} GPU, the cluster "
+        f"has {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU for everything"
     )
 
 

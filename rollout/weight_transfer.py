@@ -65,7 +65,8 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
         check_weights(update_info.paths, self._expected)
         self.intact = False
         initialize_layerwise_reload(self.model)
-        self.model.load_weights(read_tensors(update_info.paths))
+        model: Any = self.model
+        model.load_weights(read_tensors(update_info.paths))
 
     def finish_weight_update(self) -> None:
         """Process the loaded layers and repack a tied output head."""

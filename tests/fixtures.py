@@ -1,4 +1,4 @@
-"""Shared fixtures as plain functions: a tiny random Llama with a word-level tokenizer, made in under a second."""
+"""Shared fixtures as plain functions: a tiny random Llama with a word-level tokenizer, made in a moment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHAT_TEMPLATE = (
 
 
 def save_tokenizer(path: Path, words: Sequence[str] = WORDS) -> int:
-    """Write a word-level tokenizer (whitespace-split, with chat template) to ``path``; returns the vocabulary size."""
+    """Write a word-level tokenizer with chat template to ``path``; returns the vocabulary size."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -23,7 +23,10 @@ def save_tokenizer(path: Path, words: Sequence[str] = WORDS) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.decoder = decoders.WordPiece(prefix="", cleanup=False)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>",
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
         additional_special_tokens=["<user>", "<system>", "<assistant>"],
     )
     fast.chat_template = CHAT_TEMPLATE
@@ -32,22 +35,38 @@ def save_tokenizer(path: Path, words: Sequence[str] = WORDS) -> int:
 
 
 def save_tiny_llama(
-    path: Path, *, seed: int = 0, tied: bool = True, words: Sequence[str] = WORDS, hidden: int = 64,
-    layers: int = 2, heads: int = 2, max_positions: int = 512,
+    path: Path,
+    *,
+    seed: int = 0,
+    tied: bool = True,
+    words: Sequence[str] = WORDS,
+    hidden: int = 64,
+    layers: int = 2,
+    heads: int = 2,
+    max_positions: int = 512,
 ) -> Path:
     """A random Llama in Hugging Face format (float32 safetensors, tokenizer, generation config) in ``path``.
 
-    Heads have 32 dimensions, the least that vLLM's attention on CPU takes. The weights are scaled up from the usual initialisation, so that log-probabilities differ clearly
-    between tokens and between seeds.
+    Heads have 32 dimensions, the least that vLLM's attention on CPU takes. The weights are scaled up from the
+    usual initialisation, so that log-probabilities differ clearly between tokens and between seeds.
     """
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     size = save_tokenizer(path, words)
     config = LlamaConfig(
-        vocab_size=size, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=heads // 2, max_position_embeddings=max_positions,
-        tie_word_embeddings=tied, pad_token_id=0, bos_token_id=None, eos_token_id=1, initializer_range=0.15,
+        vocab_size=size,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
+        max_position_embeddings=max_positions,
+        tie_word_embeddings=tied,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+        initializer_range=0.15,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
