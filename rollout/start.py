@@ -79,8 +79,8 @@ def _shortage(pool: EnginePool) -> str:
     return (
         f"{sum(pool.healthy(1.0))} of {count} engines started within "
         f"rollout.engine.start_timeout_s = {config.start_timeout_s:g} s: rollout.engine.count = {count} "
-        f"with {cpus:g} CPU and {gpus:g} GPU each is {count * cpus:g} CPU and {count * gpus:g} GPU, the cluster "
-        f"has {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU for everything"
+        f"with {cpus:g} CPU and {gpus:g} GPU each is {count * cpus:g} CPU and {count * gpus:g} GPU, "
+        f"the cluster has {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU for everything"
     )
 
 
