@@ -8,6 +8,7 @@ quicker at every budget, and packing's cost grows with the square of the row.)
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def plan(
         raise ValueError("an update needs at least one sequence")
     for index, sequence in enumerate(batch):
         _check(index, sequence)
-    chunks = _even_out(_cut([len(sequence) for sequence in batch], budget), workers)
+    chunks = _balanced_cut([len(sequence) for sequence in batch], budget, workers)
     filler = min(range(len(batch)), key=lambda row: len(batch[row]))
     made = [
         _build(batch, rows, weights, old_logprobs)
@@ -65,26 +66,29 @@ def plan(
     return [made[worker::workers] for worker in range(workers)]
 
 
+def _balanced_cut(lengths: Sequence[int], budget: int, workers: int) -> list[list[int]]:
+    """Indexes in a multiple of ``workers`` chunks of nearly equal cost; chunks beyond the number of turns are empty.
+
+    The budget says how many chunks there must be at least; the smallest budget that does with so many evens them out.
+    """
+    count = -(-len(_cut(lengths, budget)) // workers) * workers
+    least = bisect_left(range(budget), True, key=lambda smaller: len(_cut(lengths, smaller)) <= count)
+    chunks = _cut(lengths, least)
+    while len(chunks) < count:
+        widest = max(range(len(chunks)), key=lambda i: len(chunks[i]))
+        rows = chunks[widest]
+        chunks[widest : widest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]] if len(rows) > 1 else [rows, []]
+    return chunks
+
+
 def _cut(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indexes sorted by falling length, cut so that rows * longest <= budget."""
+    """Indexes sorted by falling length, cut so that rows * longest <= budget (or one row)."""
     chunks: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if chunks and lengths[chunks[-1][0]] * (len(chunks[-1]) + 1) <= budget:
             chunks[-1].append(index)
         else:
             chunks.append([index])
-    return chunks
-
-
-def _even_out(chunks: list[list[int]], workers: int) -> list[list[int]]:
-    """Make the number of chunks a multiple of ``workers``: halve the ones of most rows, else add empty ones."""
-    while len(chunks) % workers:
-        largest = max(range(len(chunks)), key=lambda i: len(chunks[i]))
-        rows = chunks[largest]
-        if len(rows) > 1:
-            chunks[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-        else:
-            chunks.append([])
     return chunks
 
 

@@ -34,7 +34,10 @@ class PolicySource:
 
 def open_sender(rank: int, address: tuple[str, int], client: Any, source: PolicySource) -> Any:
     """Rank 0 meets the engines at ``address``; the other ranks only take part in gathering."""
-    from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
+    from vllm.distributed.weight_transfer.nccl_engine import (
+        NCCLTrainerInitInfo,
+        NCCLTrainerWeightTransferEngine,
+    )
 
     info = NCCLTrainerInitInfo(
         rank=rank, master_address=address[0], master_port=address[1], world_size=client.world_size

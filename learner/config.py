@@ -39,9 +39,11 @@ class GRPOConfigSection(Section):
     constant_tokens: int = Field(
         4096, ge=1, description="dr-grpo's divisor per trajectory: its budget of output tokens, the same in every batch"
     )
-    kl_coefficient: float = Field(0.0, ge=0, description="k3 against the frozen starting policy; 0: no reference is loaded")
+    kl_coefficient: float = Field(0.0, ge=0, description="k3 against the frozen start; 0: no reference is loaded")
     entropy_coefficient: float = Field(0.0, ge=0)
-    importance_cap: float | None = Field(2.0, gt=0, description="truncated importance sampling engine/learner; None: off")
+    importance_cap: float | None = Field(
+        2.0, gt=0, description="truncated importance sampling learner/engine; None: off"
+    )
     epochs: int = Field(1, ge=1, description="passes over a batch; 1 and one update is fully on-policy")
     updates_per_batch: int = Field(1, ge=1)
 

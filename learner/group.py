@@ -67,8 +67,8 @@ class LearnerGroup:
         """Train on the batch: one update, or ``epochs * updates_per_batch`` with the policy loss.
 
         Returns means per token: loss, entropy, kl, clip/low, clip/high, mismatch/mean_abs, mismatch/kl; and grad_norm
-        (before clipping), lr, tokens (output tokens), updates/skipped, memory/learner_mb. A skipped update (gradient not
-        finite) leaves the policy as it was.
+        (before clipping), lr, tokens (output tokens), updates/skipped, memory/learner_mb. A skipped update (its gradient
+        was not finite) leaves the policy as it was.
         """
         grpo = self.config.grpo
         if loss == "sft" or grpo.epochs * grpo.updates_per_batch == 1:
@@ -185,8 +185,8 @@ def _reserve(config: LearnerConfig) -> Any:
         remove_placement_group(placement)
         total, free = ray.cluster_resources(), ray.available_resources()
         raise UserError(
-            f"the learner asks for {config.workers} workers of {config.num_cpus:g} CPUs and {config.num_gpus:g} GPUs each; "
-            f"the cluster has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs "
+            f"the learner asks for {config.workers} workers of {config.num_cpus:g} CPUs and "
+            f"{config.num_gpus:g} GPUs each; the cluster has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs "
             f"({free.get('CPU', 0):g} and {free.get('GPU', 0):g} free) after {config.start_timeout_s:g} s"
         )
     return placement

@@ -75,7 +75,7 @@ def make_scheduler(
 ) -> Callable[[torch.optim.Optimizer], LambdaLR]:
     """A factory as DeepSpeed takes it. Raises UserError when the schedule needs a number of steps and has none."""
     if settings.schedule != "constant" and total_steps is None:
-        raise UserError(f"optimizer.schedule '{settings.schedule}' needs the number of steps; use 'constant' without it")
+        raise UserError(f"optimizer.schedule '{settings.schedule}' needs total_steps; without it use 'constant'")
     return lambda optimizer: LambdaLR(optimizer, lambda step: schedule_factor(step, settings, total_steps))
 
 
