@@ -66,9 +66,10 @@ class TeacherConfig(Section):
     """The scripted teacher of the registry. Its default skill is the under-managed behaviour that RL starts from: it
     forgets to store, rarely rewrites what has changed, and reads too much."""
 
-    store: float = Field(0.35, ge=0, le=1, description="chance to store a fact")
-    store_asked: float = Field(0.5, ge=0, le=1, description="chance to store a fact about somebody asked for")
-    store_distractor: float = Field(0.1, ge=0, le=1, description="chance to store a sentence that no question needs")
+    attend: float = Field(0.4, ge=0, le=1, description="chance to do anything at a chunk")
+    store: float = Field(0.6, ge=0, le=1, description="chance to store a fact of a chunk it attends to")
+    store_asked: float = Field(0.7, ge=0, le=1, description="chance to store a fact about somebody asked for")
+    store_distractor: float = Field(0.15, ge=0, le=1, description="chance to store a sentence that no question needs")
     look_up: float = Field(0.5, ge=0, le=1, description="chance to read the old entry when a fact changes")
     revise: float = Field(0.7, ge=0, le=1, description="chance to update or delete the old entry once it is shown")
     idle_read: float = Field(0.3, ge=0, le=1, description="chance to read at a chunk for no reason")
@@ -80,7 +81,9 @@ class HaystackConfig(Section):
 
     documents: int = Field(200, ge=1, description="documents per haystack")
     questions_max: int = Field(10, ge=1, le=10, description="1 question in half of the tasks, else 2..max uniformly")
-    corpus: str | None = Field(None, description="passage pool for distractors (JSON list of title and text); None: the data's own contexts")
+    corpus: str | None = Field(
+        None, description="passage pool for distractors (JSON list of title and text); None: the data's own contexts"
+    )
     skip_bad: bool = Field(False, description="count and skip malformed records instead of refusing the file")
 
 
@@ -111,9 +114,13 @@ class RewardConfig(Section):
 class EnvConfig(Section):
     """The memory environment. `task` names the source of tasks, `data` the files (or the hub name) it reads."""
 
-    task: Literal["registry", "hotpotqa", "2wikimultihopqa", "musique", "parquet"] = "registry"
-    data: str | None = Field(None, description="file (.json, .jsonl, .gz, .parquet) or Hugging Face dataset name[:config]")
-    eval_data: str | None = Field(None, description="held-out data; None: a held-out seed (registry) or the tail of `data`")
+    task: Literal["registry", "hotpotqa", "2wikimultihopqa", "musique", "parquet", "jsonl"] = "registry"
+    data: str | None = Field(
+        None, description="file (.json, .jsonl, .gz, .parquet) or Hugging Face dataset name[:config]"
+    )
+    eval_data: str | None = Field(
+        None, description="held-out data; None: a held-out seed (registry) or the last tenth of `data`"
+    )
     split: str = Field("train", description="split of a Hugging Face dataset")
     registry: RegistryConfig = RegistryConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -132,7 +139,9 @@ class EnvConfig(Section):
     retrieval: Literal["similarity", "random"] = "similarity"
     capacity: int | None = Field(None, ge=1, description="entries; further ones are discarded and counted")
     max_reads: int = Field(3, ge=0, description="consecutive read-only steps at one chunk or question")
-    max_steps: int | None = Field(None, ge=1, description="steps per episode; None: (chunks + questions) * (max_reads + 1)")
+    max_steps: int | None = Field(
+        None, ge=1, description="steps per episode; None: (chunks + questions) * (max_reads + 1)"
+    )
     max_output_tokens: int | None = Field(None, ge=1, description="generated tokens per episode")
     scratchpad_tokens: int = Field(1024, ge=1, description="scratchpad text beyond this is cut")
     retrieved_tokens: int = Field(4096, ge=1, description="retrieved text shown is cut at this")
@@ -143,5 +152,7 @@ class EnvConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> EnvConfig:
         if self.chunk_overlap >= self.chunk_tokens:
-            raise ValueError(f"chunk_overlap {self.chunk_overlap} must be smaller than chunk_tokens {self.chunk_tokens}")
+            raise ValueError(
+                f"chunk_overlap {self.chunk_overlap} must be smaller than chunk_tokens {self.chunk_tokens}"
+            )
         return self

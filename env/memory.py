@@ -99,7 +99,8 @@ class MemoryStore:
         if not self._contents or k < 1:
             return []
         scores, ids = self._index.search(self._row(vector), min(k, len(self)))
-        found = [Entry(int(i), self._contents[int(i)], float(s)) for s, i in zip(scores[0], ids[0], strict=True) if i >= 0]
+        pairs = zip(ids[0].tolist(), scores[0].tolist(), strict=True)
+        found = [Entry(entry_id, self._contents[entry_id], score) for entry_id, score in pairs if entry_id >= 0]
         return sorted(found, key=lambda entry: (-entry.score, entry.entry_id))
 
     def snapshot(self) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class _Cursor:
 class _Retrieval:
     query: str | None = None
     entries: list[Entry] = field(default_factory=list)
+    shown: list[Entry] = field(default_factory=list)  # what of them fits
+    tokens: int = 0  # of what is shown
     cut_tokens: int = 0
 
 
@@ -136,25 +138,35 @@ class MemoryEnv:
 
     def _observe(self) -> list[Message]:
         """The messages for the current position; retrieved text is cut until they fit into the window."""
-        self._retrieval.cut_tokens = 0
         limit = self._config.retrieved_tokens
         while True:
-            shown, cut_off = self._shown_entries(limit)
-            self.view = self._view(shown)
+            self._cut_retrieval(limit)
+            self.view = self._view()
             messages = self._template.messages(self.view)
             over = len(self._tokenizer.encode_chat(messages)) - self._max_prompt_tokens
             if over <= 0:
-                self._retrieval.cut_tokens = cut_off
-                self._counts["retrieved_cut"] += cut_off
+                self._counts["retrieved_cut"] += self._retrieval.cut_tokens
                 return messages
-            if not shown:
+            if not self._retrieval.shown:
                 raise TaskError(
                     f"task {self._task.task_id}: the prompt exceeds the window of {self._max_prompt_tokens} tokens by "
                     f"{over} without any retrieved text; lower env.chunk_tokens ({self._config.chunk_tokens})"
                 )
-            limit = max(0, min(limit, self._retrieved_total()) - over)
+            limit = max(0, min(limit, self._retrieval.tokens) - over)
 
-    def _view(self, shown: tuple[ShownEntry, ...]) -> View:
+    def _cut_retrieval(self, limit: int) -> None:
+        """Show the retrieved entries within `limit` tokens, best first; count the tokens cut off."""
+        retrieval = self._retrieval
+        retrieval.shown, retrieval.cut_tokens, retrieval.tokens = [], 0, 0
+        for entry in retrieval.entries:
+            length = len(self._tokenizer.encode(entry.content))
+            content, over = cut(entry.content, self._tokenizer, max(limit - retrieval.tokens, 0))
+            retrieval.tokens += length - over
+            retrieval.cut_tokens += over
+            if content:
+                retrieval.shown.append(Entry(entry.entry_id, content, entry.score))
+
+    def _view(self) -> View:
         cursor, in_chunks = self._cursor, self._cursor.phase == "chunk"
         return View(
             phase=cursor.phase,
@@ -165,36 +177,25 @@ class MemoryEnv:
             questions=tuple(question.text for question in self._task.questions),
             scratchpad=self.memory.scratchpad,
             query=self._retrieval.query,
-            retrieved=shown,
+            retrieved=tuple(map(self._labelled, range(len(self._retrieval.shown)))),
             size=len(self.memory),
             reads_left=self._config.max_reads - cursor.reads,
         )
 
-    def _shown_entries(self, limit: int) -> tuple[tuple[ShownEntry, ...], int]:
-        """The retrieved entries within `limit` tokens, best first, and the number of tokens cut off."""
-        shown, dropped = [], 0
-        for rank, entry in enumerate(self._retrieval.entries):
-            content, over = cut(entry.content, self._tokenizer, max(limit, 0))
-            limit -= len(self._tokenizer.encode(entry.content)) - over
-            dropped += over
-            if content:
-                label = rank + self._dialect.first_position if self._dialect.positional else entry.entry_id
-                shown.append(ShownEntry(label, content))
-        return tuple(shown), dropped
-
-    def _retrieved_total(self) -> int:
-        return sum(len(self._tokenizer.encode(entry.content)) for entry in self._retrieval.entries)
+    def _labelled(self, rank: int) -> ShownEntry:
+        entry = self._retrieval.shown[rank]
+        positional = self._dialect.positional
+        return ShownEntry(rank + self._dialect.first_position if positional else entry.entry_id, entry.content)
 
     def _record(self, text: str) -> StepRecord:
-        cursor = self._cursor
-        source = self._chunks if cursor.phase == "chunk" else [q.text for q in self._task.questions]
+        view = self.view
         return StepRecord(
-            phase=cursor.phase,
-            position=cursor.position,
-            text=source[cursor.position],
-            query=self._retrieval.query,
-            retrieved=[(entry.entry_id, entry.content) for entry in self._retrieval.entries],
-            scratchpad=self.memory.scratchpad,
+            phase=view.phase,
+            position=self._cursor.position,
+            text=view.chunk or view.question,
+            query=view.query,
+            retrieved=[(entry.entry_id, entry.content) for entry in self._retrieval.shown],
+            scratchpad=view.scratchpad,
             output=text,
             retrieved_cut=self._retrieval.cut_tokens,
         )
@@ -221,8 +222,8 @@ class MemoryEnv:
         if not self._dialect.positional:
             return label
         rank = label - self._dialect.first_position
-        entries = self._retrieval.entries
-        return entries[rank].entry_id if 0 <= rank < len(entries) else None
+        shown = self._retrieval.shown
+        return shown[rank].entry_id if 0 <= rank < len(shown) else None
 
     async def _retrieve(self, record: StepRecord) -> None:
         """Set what the next step shows: the result of this step's last valid query, or nothing."""

@@ -131,7 +131,8 @@ def _document(config: RegistryConfig, rng: random.Random, facts: list[Fact], cha
     document = [*facts, *extra]
     rng.shuffle(document)
     for change in changes:
-        original = next(i for i, f in enumerate(document) if (f.subject, f.relation) == (change.subject, change.relation))
+        changed = (change.subject, change.relation)
+        original = next(i for i, fact in enumerate(document) if (fact.subject, fact.relation) == changed)
         earliest = max(original + 1, len(document) // 2)
         document.insert(rng.randint(earliest, len(document)), change)
     return document

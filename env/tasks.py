@@ -13,6 +13,7 @@ from env.config import EnvConfig
 from env.errors import UserError
 from env.haystack import DocumentPool, HaystackSource, own_contexts
 from env.metrics import normalize
+from env.own_tasks import JsonlSource
 from env.qa_data import load_corpus, load_records
 from env.qa_formats import QARecord
 from env.registry import RegistrySource
@@ -59,13 +60,14 @@ def make_source(config: EnvConfig, split: Split, seed: int) -> TaskSource:
         return RegistrySource(config.registry, seed, split)
     if config.data is None:
         raise UserError(f"env.data is not set: task {config.task!r} reads a file or a hub dataset")
-    if config.task == "parquet":
-        return _parquet_source(config, split)
+    if config.task in ("parquet", "jsonl"):
+        return _file_source(config, split)
     return _haystack_source(config, split, seed)
 
 
-def _parquet_source(config: EnvConfig, split: Split) -> TaskSource:
-    source = ParquetSource(Path(_data_of(config, split)).expanduser())
+def _file_source(config: EnvConfig, split: Split) -> TaskSource:
+    data = _data_of(config, split)
+    source = JsonlSource(data) if config.task == "jsonl" else ParquetSource(Path(data).expanduser())
     if config.eval_data is not None:
         return source
     return Subset(source, hold_out(source.question_keys, _data_of(config, split))[split])

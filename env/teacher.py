@@ -49,6 +49,8 @@ class Teacher:
         return render(operations, self._dialect)
 
     def _read_chunk(self, view: View) -> list[Operation]:
+        if view.query is None and not self._chance(self._skill.attend):
+            return []
         facts = read_facts(view.chunk)
         if view.query is None and view.reads_left > 0 and (wanted := self._wanted(facts)):
             return [Read(f"{wanted.subject} {wanted.relation}")]
@@ -80,7 +82,8 @@ class Teacher:
             return [Read(f"{person} {RELATIONS[0]}")]
         relation = next((r for r in RELATIONS if view.query.endswith(r)), RELATIONS[0])
         subject = view.query.removesuffix(relation).strip()
-        found = [f for e in view.retrieved for f in read_facts(e.content) if (f.subject, f.relation) == (subject, relation)]
+        stored = [fact for entry in view.retrieved for fact in read_facts(entry.content)]
+        found = [fact for fact in stored if (fact.subject, fact.relation) == (subject, relation)]
         if not found:
             return [Answer(NOWHERE)]
         link = self._random.choice(found)

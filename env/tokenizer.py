@@ -26,7 +26,7 @@ class ChatTokenizer:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"model '{path}' has no usable tokenizer: {error}") from error
         if not self._tokenizer.chat_template:
-            raise UserError(f"model '{path}': its tokenizer has no chat template (expected one in tokenizer_config.json)")
+            raise UserError(f"model '{path}': its tokenizer has no chat template (chat_template.jinja)")
         if self._tokenizer.eos_token_id is None:
             raise UserError(f"model '{path}': its tokenizer names no eos_token")
         self.path = str(path)

@@ -145,8 +145,9 @@ async def test_step_and_token_budgets_end_an_episode(make_env, config):
 async def test_retrieved_text_is_cut_to_the_window_and_counted(make_env, config, tokenizer):
     env = make_env(config.model_copy(update={"retrieved_tokens": 1000, "top_k": 8}), max_prompt_tokens=70)
     await env.reset(TASK)
+    companies = ("Solaria", "Nimbus", "Umbra")
     for _ in range(2):
-        await env.step("".join(f"<create_memory>Anna Berg works at {c}</create_memory>" for c in ("Solaria", "Nimbus", "Umbra")))
+        await env.step("".join(f"<create_memory>Anna Berg works at {c}</create_memory>" for c in companies))
     observation, *_ = await env.step("<read_memory>Anna Berg works</read_memory>")
     assert len(tokenizer.encode_chat(observation)) <= 70
     assert content(observation).count("Anna Berg works at") >= 2

@@ -105,6 +105,6 @@ def test_released_dialect():
         "<delete_memory>Memory 1</delete_memory><update_memory>notes</update_memory>"
         "<final_answer>so it is \\boxed{the {inner} city}</final_answer>"
     )
-    expected = [Read("capital"), Create("x"), Update(2, "y"), Delete(1), Scratchpad("notes"), Answer("the {inner} city")]
-    assert parse(text, RELEASED) == expected
+    operations = [Read("capital"), Create("x"), Update(2, "y"), Delete(1), Scratchpad("notes")]
+    assert parse(text, RELEASED) == [*operations, Answer("the {inner} city")]
     assert parse("<final_answer>no box</final_answer>", RELEASED) == [Answer("no box")]

@@ -1,4 +1,4 @@
-"""The registry's world: answers follow from the text, difficulty is a parameter, and the teacher's skill is its score."""
+"""The registry's world: answers follow from the text, difficulty is a parameter, the teacher's skill is its score."""
 
 import asyncio
 
@@ -9,7 +9,9 @@ from env.config import RegistryConfig, TeacherConfig
 from env.registry import NOWHERE, RELATIONS, RegistrySource
 from env.teacher import Teacher, read_facts, read_question
 
-PERFECT = TeacherConfig(store=1, store_asked=1, store_distractor=0, look_up=1, revise=1, idle_read=0, note=0)
+PERFECT = TeacherConfig(
+    attend=1, store=1, store_asked=1, store_distractor=0, look_up=1, revise=1, idle_read=0, note=0
+)
 
 
 def solve(task, question):
@@ -40,7 +42,8 @@ def test_the_answer_follows_from_the_last_statements(hops):
 def test_tasks_are_a_function_of_seed_and_index_and_eval_is_apart():
     config = RegistryConfig()
     assert RegistrySource(config, 1, "train")[5] == RegistrySource(config, 1, "train")[5]
-    texts = {RegistrySource(config, seed, split)[i].units for seed in (1, 2) for split in ("train", "eval") for i in range(20)}
+    sources = [RegistrySource(config, seed, split) for seed in (1, 2) for split in ("train", "eval")]
+    texts = {source[index].units for source in sources for index in range(20)}
     assert len(texts) == 80
 
 
@@ -93,7 +96,7 @@ async def test_skill_decides_the_score_and_updates_matter(make_env, config):
         results = await play(make_env, changing, PERFECT.model_copy(update=skill), 60)
         return sum(result.reward for result in results) / len(results)
 
-    perfect, never_revises, forgets = await mean(), await mean(revise=0.0), await mean(store=0.1, store_asked=0.1)
+    perfect, never_revises, forgets = await mean(), await mean(revise=0.0), await mean(attend=0.1)
     assert perfect > 0.95
     assert never_revises < 0.3
     assert forgets < perfect - 0.3
