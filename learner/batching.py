@@ -31,6 +31,7 @@ class MicroBatch:
     engine_logprobs: np.ndarray  # float32 [N], NaN where the engine's are not known
     old_logprobs: np.ndarray  # float32 [N], NaN: the learner's own of this very pass
     rows: list[int]  # index of each row's sequence in the batch
+    chunks: int = 1  # that the N rows of logits are computed in; equal for what the workers run at the same time
 
     def split(self, values: np.ndarray, batch: Sequence[TrainSequence]) -> Iterator[tuple[int, np.ndarray]]:
         """Cut per-token ``values`` [N] back into (index of the sequence, its values)."""
@@ -44,12 +45,14 @@ def plan(
     *,
     workers: int,
     budget: int,
+    logit_rows: int = 1024,
     old_logprobs: Sequence[np.ndarray] | None = None,
 ) -> list[list[MicroBatch]]:
     """Each worker's micro-batches: at most ``budget`` tokens each (padding included; a longer turn stands alone).
 
     All workers get the same number, since under ZeRO every backward pass is collective. Neighbours in length run at
     the same time, so that no worker waits long for another. Where turns run out, a filler of weight 0 takes the place.
+    At most ``logit_rows`` output tokens are scored at once.
     """
     if not batch:
         raise ValueError("an update needs at least one sequence")
@@ -63,6 +66,11 @@ def plan(
         else _build(batch, [filler], [weight * 0 for weight in weights], old_logprobs)
         for rows in chunks
     ]
+    for start in range(0, len(made), workers):
+        together = made[start : start + workers]
+        chunks = max(-(-len(micro_batch.targets) // logit_rows) for micro_batch in together)
+        for micro_batch in together:
+            micro_batch.chunks = chunks
     return [made[worker::workers] for worker in range(workers)]
 
 

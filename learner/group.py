@@ -67,8 +67,8 @@ class LearnerGroup:
         """Train on the batch: one update, or ``epochs * updates_per_batch`` with the policy loss.
 
         Returns means per token: loss, entropy, kl, clip/low, clip/high, mismatch/mean_abs, mismatch/kl; and grad_norm
-        (before clipping), lr, tokens (output tokens), updates/skipped, memory/learner_mb. A skipped update (its gradient
-        was not finite) leaves the policy as it was.
+        (before clipping), lr, tokens (output tokens), updates/skipped, memory/learner_mb. An update whose gradient is
+        not finite is skipped and leaves the policy as it was.
         """
         grpo = self.config.grpo
         if loss == "sft" or grpo.epochs * grpo.updates_per_batch == 1:
@@ -173,7 +173,12 @@ class LearnerGroup:
     def _plan(self, batch: Sequence[TrainSequence], loss: Loss, old: list[np.ndarray] | None) -> list[Any]:
         weights = imitation_weights(batch) if loss == "sft" else policy_weights(batch, self.config.grpo)
         return plan(
-            batch, weights, workers=self.config.workers, budget=self.config.micro_batch_tokens, old_logprobs=old
+            batch,
+            weights,
+            workers=self.config.workers,
+            budget=self.config.micro_batch_tokens,
+            logit_rows=self.config.logit_chunk_tokens,
+            old_logprobs=old,
         )
 
 
@@ -186,7 +191,7 @@ def _reserve(config: LearnerConfig) -> Any:
         total, free = ray.cluster_resources(), ray.available_resources()
         raise UserError(
             f"the learner asks for {config.workers} workers of {config.num_cpus:g} CPUs and "
-            f"{config.num_gpus:g} GPUs each; the cluster has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs "
-            f"({free.get('CPU', 0):g} and {free.get('GPU', 0):g} free) after {config.start_timeout_s:g} s"
+            f"{config.num_gpus:g} GPUs each; the cluster has {total.get('CPU', 0):g} CPUs and "
+            f"{total.get('GPU', 0):g} GPUs ({free.get('CPU', 0):g} and {free.get('GPU', 0):g} free) after {config.start_timeout_s:g} s"
         )
     return placement

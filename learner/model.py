@@ -17,30 +17,30 @@ from learner.config import LearnerConfig, LoraConfig
 
 
 class Policy(nn.Module):
-    """Wraps a causal LM. The output layer runs only at the positions asked for, ``chunk`` rows at a time, each chunk
-    recomputed in the backward pass: [tokens, vocabulary] is never held whole. Temperature is 1."""
+    """Wraps a causal LM. The output layer runs only at the positions asked for, in chunks that are recomputed in the
+    backward pass: [tokens, vocabulary] is never held whole. Temperature is 1."""
 
-    def __init__(self, model: PreTrainedModel, chunk: int) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        self.chunk = chunk
 
     def forward(
-        self, input_ids: Tensor, positions: Tensor, targets: Tensor, entropy_gradient: bool = False
+        self, input_ids: Tensor, positions: Tensor, targets: Tensor, chunks: int, entropy_gradient: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Log-probability of each target and entropy of its distribution, both float32 [N].
 
         Args: ``input_ids`` int64 [B, L], padded on the right; ``positions`` int64 [N], indexes into [B * L] of the
-        tokens before the targets; ``targets`` int64 [N].
+        tokens before the targets; ``targets`` int64 [N]; ``chunks`` that the N rows of logits are computed in, the
+        same number on every rank (ZeRO-3 gathers the output layer for each).
         """
         backbone = self.model.base_model
         hidden = backbone(input_ids=input_ids, use_cache=False).last_hidden_state
         hidden = hidden.flatten(0, 1)[positions]
-        if len(targets) <= self.chunk:
+        if chunks == 1:
             return self._score(hidden, targets, entropy_gradient)
         parts = [
             checkpoint(self._score, rows, ids, entropy_gradient, use_reentrant=False)
-            for rows, ids in zip(hidden.split(self.chunk), targets.split(self.chunk), strict=True)
+            for rows, ids in zip(hidden.tensor_split(chunks), targets.tensor_split(chunks), strict=True)
         ]
         logprobs, entropies = zip(*parts, strict=True)
         return torch.cat(logprobs), torch.cat(entropies)
@@ -109,12 +109,12 @@ def load_policy(path: str, config: LearnerConfig) -> Policy:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if config.lora is not None:
         model = _with_adapters(model, config.lora, config.gradient_checkpointing)
-    return Policy(model, config.logit_chunk_tokens)
+    return Policy(model)
 
 
 def load_reference(path: str, config: LearnerConfig) -> Policy:
     """The frozen starting policy for the KL term."""
-    return Policy(load_model(path, config).requires_grad_(False).eval(), config.logit_chunk_tokens)
+    return Policy(load_model(path, config).requires_grad_(False).eval())
 
 
 def _with_adapters(model: PreTrainedModel, lora: LoraConfig, checkpointing: bool) -> PreTrainedModel:

@@ -149,7 +149,7 @@ class LearnerWorker:
 
     def _forward(self, module: Any, batch: MicroBatch, entropy_gradient: bool) -> tuple[Tensor, Tensor]:
         ids, positions, targets = map(self._tensor, (batch.input_ids, batch.positions, batch.targets))
-        return module(ids, positions, targets, entropy_gradient)
+        return module(ids, positions, targets, batch.chunks, entropy_gradient)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.tensor(values, device=self.engine.device)  # a copy: arrays out of the object store are read-only
@@ -160,7 +160,7 @@ class LearnerWorker:
         found = {}
         for name, parameter in self.policy.model.named_parameters():
             if parameter.requires_grad:
-                found[name] = safe_get_full_grad(parameter).float().cpu().numpy()
+                found[name] = safe_get_full_grad(parameter).to("cpu", torch.float32, copy=True).numpy()
         return found
 
     def _memory_mb(self) -> float:

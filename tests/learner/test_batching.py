@@ -43,6 +43,12 @@ def test_every_token_is_scored_once_and_the_budget_holds(count: int, seed: int, 
     assert len(made) - len(real) < workers
 
 
+def test_workers_cut_the_logits_of_one_round_into_as_many_chunks() -> None:
+    batch = [TrainSequence([1], [2] * outputs, [1.0] * outputs) for outputs in (30, 9, 4, 4)]
+    shares = plan(batch, ones(batch), workers=2, budget=16, logit_rows=8)
+    assert [[m.chunks for m in share] for share in shares] == [[4, 1], [4, 1]]
+
+
 def test_workers_get_nearly_the_same_number_of_tokens() -> None:
     batch = random_batch(300, longest=200)
     shares = plan(batch, ones(batch), workers=4, budget=2048)

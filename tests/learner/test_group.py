@@ -53,7 +53,7 @@ def full_batch_gradient(model_path: Path, batch: list[TrainSequence]) -> dict[st
     """The same loss in one process, in one piece, without DeepSpeed."""
     policy = load_policy(str(model_path), CONFIG)
     ((made,),) = plan(batch, policy_weights(batch, CONFIG.grpo), workers=1, budget=100_000)
-    logprobs, entropy = policy(*map(torch.tensor, (made.input_ids, made.positions, made.targets)))
+    logprobs, entropy = policy(*map(torch.tensor, (made.input_ids, made.positions, made.targets)), chunks=1)
     terms = PolicyTerms(
         logprobs=logprobs,
         entropy=entropy,

@@ -11,9 +11,10 @@ import torch
 from env.errors import UserError
 from learner.advantages import policy_weights
 from learner.batching import MicroBatch, plan
-from learner.config import GRPOConfigSection, LearnerConfig, LoraConfig
+from learner.config import LearnerConfig, LoraConfig
 from learner.export import export_buckets, export_shapes
 from learner.model import Policy, check_model, load_model, load_policy
+from learner.types import TrainSequence
 from tests.learner.conftest import random_batch
 
 CONFIG = LearnerConfig(dtype="float32")
@@ -21,14 +22,20 @@ CONFIG = LearnerConfig(dtype="float32")
 
 def run(policy: Policy, batch: MicroBatch, entropy_gradient: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     ids, positions, targets = map(torch.tensor, (batch.input_ids, batch.positions, batch.targets))
-    return policy(ids, positions, targets, entropy_gradient)
+    return policy(ids, positions, targets, batch.chunks, entropy_gradient)
 
 
-@pytest.mark.parametrize("chunk", [1024, 7])
-def test_logprobs_and_entropy_are_those_of_each_turn_alone(model_path: Path, chunk: int) -> None:
+def one_micro_batch(batch: list[TrainSequence], logit_rows: int = 1024) -> MicroBatch:
+    weights = policy_weights(batch, CONFIG.grpo)
+    ((made,),) = plan(batch, weights, workers=1, budget=10_000, logit_rows=logit_rows)
+    return made
+
+
+@pytest.mark.parametrize("logit_rows", [1024, 7])
+def test_logprobs_and_entropy_are_those_of_each_turn_alone(model_path: Path, logit_rows: int) -> None:
     batch = random_batch(9)
-    ((made,),) = plan(batch, policy_weights(batch, CONFIG.grpo), workers=1, budget=10_000)
-    logprobs, entropy = run(load_policy(str(model_path), CONFIG.model_copy(update={"logit_chunk_tokens": chunk})), made)
+    made = one_micro_batch(batch, logit_rows)
+    logprobs, entropy = run(load_policy(str(model_path), CONFIG), made)
     model = load_model(str(model_path), CONFIG)
     for (row, found), (_, entropies) in zip(
         made.split(logprobs.detach().numpy(), batch), made.split(entropy.numpy(), batch), strict=True
@@ -42,12 +49,9 @@ def test_logprobs_and_entropy_are_those_of_each_turn_alone(model_path: Path, chu
 
 
 def test_chunks_recompute_to_the_same_gradient(model_path: Path) -> None:
-    batch = random_batch(6)
-    ((made,),) = plan(batch, policy_weights(batch, CONFIG.grpo), workers=1, budget=10_000)
-
-    def gradient(chunk: int) -> torch.Tensor:
-        policy = load_policy(str(model_path), CONFIG.model_copy(update={"logit_chunk_tokens": chunk}))
-        logprobs, entropy = run(policy, made, entropy_gradient=True)
+    def gradient(logit_rows: int) -> torch.Tensor:
+        policy = load_policy(str(model_path), CONFIG)
+        logprobs, entropy = run(policy, one_micro_batch(random_batch(6), logit_rows), entropy_gradient=True)
         (logprobs.sum() + 0.3 * entropy.sum()).backward()
         return torch.cat([p.grad.flatten() for p in policy.parameters()])
 
@@ -55,16 +59,14 @@ def test_chunks_recompute_to_the_same_gradient(model_path: Path) -> None:
 
 
 def test_entropy_has_a_gradient_only_when_asked_for(model_path: Path) -> None:
-    batch = random_batch(2)
-    ((made,),) = plan(batch, policy_weights(batch, CONFIG.grpo), workers=1, budget=10_000)
+    made = one_micro_batch(random_batch(2))
     policy = load_policy(str(model_path), CONFIG)
     assert not run(policy, made)[1].requires_grad
     assert run(policy, made, entropy_gradient=True)[1].requires_grad
 
 
 def test_gradient_checkpointing_changes_nothing(model_path: Path) -> None:
-    batch = random_batch(3)
-    ((made,),) = plan(batch, policy_weights(batch, GRPOConfigSection()), workers=1, budget=10_000)
+    made = one_micro_batch(random_batch(3))
     found = []
     for checkpointing in (False, True):
         config = CONFIG.model_copy(update={"gradient_checkpointing": checkpointing})
