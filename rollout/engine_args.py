@@ -17,7 +17,11 @@ def environment(config: EngineConfig) -> dict[str, str]:
     """
     variables = {"VLLM_NO_USAGE_STATS": "1", "VLLM_PLUGINS": "", "VLLM_LOGGING_LEVEL": "ERROR"}
     if config.num_gpus == 0:
-        variables |= {"OMP_NUM_THREADS": str(max(1, int(config.num_cpus))), "CUDA_VISIBLE_DEVICES": ""}
+        variables |= {
+            "OMP_NUM_THREADS": str(max(1, int(config.num_cpus))),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines and runners share whatever cores there are
+            "CUDA_VISIBLE_DEVICES": "",
+        }
     return variables
 
 
@@ -48,6 +52,8 @@ def _cpu_kwargs(config: EngineConfig) -> dict[str, Any]:
     kwargs: dict[str, Any] = {
         # An explicit size skips the profiling run.
         "kv_cache_memory_bytes": int(config.cpu_kv_cache_gib * 2**30),
+        # The default of 128 never finds a shared prefix shorter than that; 32 is the least the kernels take.
+        "block_size": 32,
         # vLLM 0.32 on CPU dies when a request with a seed is prefilled in parts, so prompts go in whole.
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(config.max_model_len, 2048),

@@ -47,6 +47,8 @@ def _check_tensor(name: str, tensor: torch.Tensor, shapes: dict[str, tuple[int, 
         raise ValueError(f"{name} is no tensor of this model")
     if tuple(tensor.shape) != shapes[name]:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shapes[name]}")
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} has dtype {tensor.dtype}, expected floating point")
     if not torch.isfinite(tensor).all():
         raise ValueError(f"{name} holds values that are not finite")
 

@@ -201,16 +201,24 @@ def test_a_missing_model_is_one_clear_error() -> None:
         start_engines("/nowhere/model", CONFIG, seed=0, namespace_prefix="missing")
 
 
-def test_a_dead_engine_is_bypassed_and_comes_back_with_the_next_update(
+def test_a_half_updated_engine_is_out_of_use_until_an_update_restarts_it(
     pools: dict[str, EnginePool], models: dict[tuple[str, int], Path]
 ) -> None:
     tied, untied = pools["tied"], pools["untied"]
     both = EnginePool(tied.handles + untied.handles, tied.names + untied.names, CONFIG)
-    ray.kill(tied.handles[0], no_restart=False)
+    handle = tied.handles[0]
+    ray.get(handle.begin_update.remote())
+    ray.get(handle.receive_update.remote({"paths": [str(models["tied", 0] / "model.safetensors")]}))
+    with pytest.raises(EngineError, match="half-way at 'update'"):
+        ray.get(handle.receive_update.remote({"paths": ["/nowhere"]}))
+    assert both.healthy() == [False, True]
     (completion,) = sample(both, PROMPTS[:1], SamplingConfig(max_new_tokens=4))
     assert completion.policy_version == 5  # the other engine's
     tied.update_weights((models["tied", 1] / "model.safetensors").read_bytes(), 7)
     assert_holds(tied, models["tied", 1], 7)
-    ray.kill(tied.handles[0])
+
+
+def test_without_any_engine_alive_the_error_names_each(pools: dict[str, EnginePool]) -> None:
+    ray.kill(pools["tied"].handles[0])
     with pytest.raises(EngineError, match="tied-engine-0: "):
-        sample(tied, PROMPTS[:1], SamplingConfig(max_new_tokens=4))
+        sample(pools["tied"], PROMPTS[:1], SamplingConfig(max_new_tokens=4))

@@ -52,6 +52,10 @@ def _not_a_number(tensors: Tensors) -> None:
     tensors["model.norm.weight"][3] = float("nan")
 
 
+def _integers(tensors: Tensors) -> None:
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].long()
+
+
 def _unknown(tensors: Tensors) -> None:
     tensors["model.norm.bias"] = torch.zeros(64)
 
@@ -66,6 +70,7 @@ def _other_head(tensors: Tensors) -> None:
         (_without_norm, "1 tensors are missing, the first is model.norm.weight"),
         (_transposed, r"model.embed_tokens.weight has shape \(64, 106\), expected \(106, 64\)"),
         (_not_a_number, "model.norm.weight holds values that are not finite"),
+        (_integers, "model.norm.weight has dtype torch.int64, expected floating point"),
         (_unknown, "model.norm.bias is no tensor of this model"),
         (_other_head, "lm_head.weight differs from model.embed_tokens.weight"),
     ],
