@@ -68,9 +68,9 @@ def plan(
     ]
     for start in range(0, len(made), workers):
         together = made[start : start + workers]
-        chunks = max(-(-len(micro_batch.targets) // logit_rows) for micro_batch in together)
+        most = max(len(micro_batch.targets) for micro_batch in together)
         for micro_batch in together:
-            micro_batch.chunks = chunks
+            micro_batch.chunks = -(-most // logit_rows)
     return [made[worker::workers] for worker in range(workers)]
 
 

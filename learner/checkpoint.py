@@ -51,16 +51,38 @@ def written_beside(directory: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def save_rank(engine: Any, model: PreTrainedModel, rank: int, directory: Path) -> None:
-    """One rank's part: DeepSpeed's state and random states; rank 0 also the Hugging Face weights. Collective."""
+def save_model(model: PreTrainedModel, rank: int, directory: Path) -> None:
+    """Rank 0 writes the model: safetensors, one file per bucket, with the index that transformers and vLLM read, and
+    its configuration. Collective under ZeRO-3."""
+    index: dict[str, str] = {}
+    size = 0
+    for number, bucket in enumerate(export_buckets(model, model.dtype), start=1):
+        if rank == 0:
+            name = f"model-{number:05d}.safetensors"
+            safetensors.torch.save_file(bucket, directory / name, metadata={"format": "pt"})
+            index |= dict.fromkeys(bucket, name)
+            size += sum(tensor.nbytes for tensor in bucket.values())
+    if rank != 0:
+        return
+    if len(set(index.values())) == 1:
+        (directory / "model-00001.safetensors").rename(directory / "model.safetensors")
+    else:
+        content = {"metadata": {"total_size": size}, "weight_map": index}
+        (directory / "model.safetensors.index.json").write_text(json.dumps(content, indent=1))
+    model.config.save_pretrained(directory)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(directory)
+
+
+def save_state(engine: Any, rank: int, directory: Path) -> None:
+    """One rank's part of the trainer's state: DeepSpeed's and the random states. Collective."""
     trainer = directory / TRAINER
     trainer.mkdir(exist_ok=True)
     engine.save_checkpoint(str(trainer), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
     torch.save(_random_states(), trainer / f"rng_rank{rank}.pt")
-    _save_weights(model, rank, directory)
 
 
-def load_rank(engine: Any, rank: int, directory: Path) -> None:
+def load_state(engine: Any, rank: int, directory: Path) -> None:
     """Restore weights, optimizer, schedule and random states of one rank. Collective."""
     trainer = directory / TRAINER
     path, _ = engine.load_checkpoint(str(trainer), tag=_TAG, load_module_strict=False)
@@ -99,28 +121,6 @@ def read_manifest(directory: Path, workers: int, stage: int) -> dict[str, Any]:
             f"this learner has {workers} at stage {stage}"
         )
     return manifest
-
-
-def _save_weights(model: PreTrainedModel, rank: int, directory: Path) -> None:
-    """Safetensors, one file per bucket, with the index that transformers and vLLM read; and the configuration."""
-    index: dict[str, str] = {}
-    size = 0
-    for number, bucket in enumerate(export_buckets(model, model.dtype), start=1):
-        if rank == 0:
-            name = f"model-{number:05d}.safetensors"
-            safetensors.torch.save_file(bucket, directory / name, metadata={"format": "pt"})
-            index |= dict.fromkeys(bucket, name)
-            size += sum(tensor.nbytes for tensor in bucket.values())
-    if rank != 0:
-        return
-    if len(set(index.values())) == 1:
-        (directory / "model-00001.safetensors").rename(directory / "model.safetensors")
-    else:
-        content = {"metadata": {"total_size": size}, "weight_map": index}
-        (directory / "model.safetensors.index.json").write_text(json.dumps(content, indent=1))
-    model.config.save_pretrained(directory)
-    if model.generation_config is not None:
-        model.generation_config.save_pretrained(directory)
 
 
 def _random_states() -> dict[str, Any]:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.exceptions import RayTaskError
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.placement_group import remove_placement_group
 
 from env.errors import UserError
 from learner.advantages import imitation_weights, policy_weights
@@ -21,13 +20,9 @@ from learner.config import LearnerConfig, OptimizerConfig
 from learner.metrics import batch_metrics, mean_metrics
 from learner.model import check_model, load_tokenizer
 from learner.optimization import zero_stage
+from learner.start import reserve, start_worker
 from learner.types import TrainSequence
-from learner.worker import LearnerWorker, Loss
-
-_MALLOC = {  # big activations are reused instead of being mapped anew in every pass (glibc)
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-}
+from learner.worker import Loss
 
 
 class LearnerGroup:
@@ -54,9 +49,9 @@ class LearnerGroup:
         self.seed = seed
         self.updates = 0  # calls of `update` so far; part of the checkpoint
         self.workers: list[Any] = []
-        self._placement = _reserve(config)
+        self._placement = reserve(config)
         try:
-            self.workers = [self._start_worker(rank) for rank in range(config.workers)]
+            self.workers = [start_worker(config, self._placement, rank) for rank in range(config.workers)]
             address = ray.get(self.workers[0].address.remote())
             self.call("setup", model_path, config, optimizer or config.optimizer, total_steps, seed, address)
         except BaseException:
@@ -87,12 +82,16 @@ class LearnerGroup:
         """The policy as safetensors bytes in the object store: Hugging Face names, adapters merged."""
         return self.call("weights", dtype)[0][0]
 
-    def save(self, directory: Path) -> None:
-        """Write a checkpoint (learner/checkpoint.py), whole or not at all. Raises UserError when it exists already."""
+    def save(self, directory: Path, trainer_state: bool = True) -> None:
+        """Write a checkpoint (learner/checkpoint.py), whole or not at all; without ``trainer_state`` only the model.
+
+        Raises UserError when it exists already.
+        """
         with written_beside(directory.absolute()) as beside:
-            self.call("save", beside)
+            self.call("save", beside, trainer_state)
             self.tokenizer.save_pretrained(beside)
-            write_manifest(beside, self.updates, self.config.workers, zero_stage(self.config))
+            if trainer_state:
+                write_manifest(beside, self.updates, self.config.workers, zero_stage(self.config))
 
     def load(self, directory: Path) -> None:
         """Restore weights, optimizer, schedule, random states and the count of updates from a checkpoint.
@@ -122,25 +121,6 @@ class LearnerGroup:
             ray.kill(worker)
         self.workers = []
         remove_placement_group(self._placement)
-
-    def _start_worker(self, rank: int) -> Any:
-        config = self.config
-        environment = {
-            "DS_ACCELERATOR": "cuda" if config.num_gpus else "cpu",
-            "OMP_NUM_THREADS": str(config.threads),
-            **({} if config.num_gpus else _MALLOC),
-        }
-        strategy = PlacementGroupSchedulingStrategy(self._placement, placement_group_bundle_index=rank)
-        return (
-            ray.remote(LearnerWorker)
-            .options(
-                num_cpus=config.num_cpus,
-                num_gpus=config.num_gpus,
-                scheduling_strategy=strategy,
-                runtime_env={"env_vars": environment},
-            )
-            .remote(rank, config.workers)
-        )
 
     def _several_steps(self, batch: Sequence[TrainSequence]) -> list[dict[str, float]]:
         """PPO-style: old log-probabilities once, then shuffled parts of whole trajectories, ``epochs`` times."""
@@ -180,18 +160,3 @@ class LearnerGroup:
             logit_rows=self.config.logit_chunk_tokens,
             old_logprobs=old,
         )
-
-
-def _reserve(config: LearnerConfig) -> Any:
-    """Reserve the workers' resources. Raises UserError when the cluster has no room for them in time."""
-    bundle = {"CPU": config.num_cpus, "GPU": config.num_gpus}
-    placement = placement_group([{k: v for k, v in bundle.items() if v}] * config.workers, strategy="PACK")
-    if not placement.wait(config.start_timeout_s):
-        remove_placement_group(placement)
-        total, free = ray.cluster_resources(), ray.available_resources()
-        raise UserError(
-            f"the learner asks for {config.workers} workers of {config.num_cpus:g} CPUs and "
-            f"{config.num_gpus:g} GPUs each; the cluster has {total.get('CPU', 0):g} CPUs and "
-            f"{total.get('GPU', 0):g} GPUs ({free.get('CPU', 0):g} and {free.get('GPU', 0):g} free) after {config.start_timeout_s:g} s"
-        )
-    return placement

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -68,8 +69,10 @@ def check_model(path: str) -> None:
     """
     folder = Path(path)
     if not folder.is_dir():
-        if os.sep in path and not path.count(os.sep) == 1:
-            raise UserError(f"model '{path}' is not a directory")
+        try:
+            validate_repo_id(path)
+        except HFValidationError as error:
+            raise UserError(f"model '{path}' is neither a directory nor a name on the Hugging Face hub") from error
         return
     if not (folder / "config.json").is_file():
         raise UserError(f"model '{path}' has no config.json")

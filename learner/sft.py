@@ -66,7 +66,7 @@ def run_sft(
     seed: int,
     on_step: Callable[[dict[str, float]], None] = lambda metrics: None,
 ) -> dict[str, float]:
-    """Fine-tune ``model_path`` on ``config.data`` and save a Hugging Face checkpoint at ``output``.
+    """Fine-tune ``model_path`` on ``config.data`` and save the model (Hugging Face folder) at ``output``.
 
     ``on_step`` gets every update's metrics (LearnerGroup.update) with step, steps, turns, seconds and
     speed/train_tokens_per_s (prompt and output tokens without padding). Returns the last ones, with turns/dropped.
@@ -90,7 +90,7 @@ def run_sft(
             metrics |= {"step": step, "steps": steps, "turns": len(batch), "seconds": seconds}
             metrics["speed/train_tokens_per_s"] = speed
             on_step(metrics)
-        group.save(output)
+        group.save(output, trainer_state=False)
     finally:
         group.shutdown()
     return metrics | {"turns/dropped": dropped}

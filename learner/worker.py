@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import socket
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +15,12 @@ from torch import Tensor
 
 from learner.batching import MicroBatch
 from learner.broadcast import PolicySource, open_sender
-from learner.checkpoint import load_rank, save_rank
+from learner.checkpoint import load_state, save_model, save_state
 from learner.config import LearnerConfig, OptimizerConfig
+from learner.deepspeed_engine import full_gradients, join_ranks, start_engine, start_reference
 from learner.export import export_buckets
 from learner.losses import PolicyTerms, Sums, imitation_loss, policy_loss
-from learner.model import Policy, load_policy, load_reference
-from learner.optimization import deepspeed_settings, make_optimizer, make_scheduler, zero_stage
+from learner.model import Policy
 
 Loss = Literal["grpo", "sft"]
 
@@ -50,43 +48,11 @@ class LearnerWorker:
         address: tuple[str, int],
     ) -> None:
         """Load the policy and start DeepSpeed. Collective. Raises UserError when the model does not load."""
-        self.config, self.settings = config, optimizer
-        os.environ |= {
-            "MASTER_ADDR": address[0],
-            "MASTER_PORT": str(address[1]),
-            "RANK": str(self.rank),
-            "WORLD_SIZE": str(self.world_size),
-            "LOCAL_RANK": "0",  # Ray shows each actor its own device only
-            "LOCAL_SIZE": "1",
-        }
-        if not config.num_gpus:
-            torch.set_num_threads(config.threads)
+        self.config = config
+        join_ranks(config, self.rank, self.world_size, address)
         torch.manual_seed(seed + self.rank)
-        self._start_deepspeed(model_path, total_steps)
-
-    def _start_deepspeed(self, model_path: str, total_steps: int | None) -> None:
-        import deepspeed
-        from transformers.integrations import HfDeepSpeedConfig
-
-        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # compiles for a minute, serves inference only
-        deepspeed.init_distributed(dist_backend="nccl" if self.config.num_gpus else "gloo", verbose=False)
-        settings = deepspeed_settings(self.config, self.settings)
-        if zero_stage(self.config) == 3:
-            self._partitioned_loading = HfDeepSpeedConfig(settings)  # while it lives, models load in partitions
-        policy = load_policy(model_path, self.config)
-        self.engine, *_ = deepspeed.initialize(
-            model=policy,
-            optimizer=make_optimizer(policy.parameters(), self.config, self.settings),
-            lr_scheduler=make_scheduler(self.settings, total_steps),
-            config=settings,
-        )
-        self.reference: Any = None
-        if self.config.grpo.kl_coefficient:
-            reference = load_reference(model_path, self.config)
-            if zero_stage(self.config) == 3:
-                reference, *_ = deepspeed.initialize(model=reference, config=settings)
-            self.reference = reference.to(self.engine.device)
+        self.engine = start_engine(model_path, config, optimizer, total_steps)
+        self.reference = start_reference(model_path, config, optimizer, self.engine.device)
 
     @property
     def policy(self) -> Policy:
@@ -107,7 +73,7 @@ class LearnerWorker:
             self.engine.backward(value * self.world_size)  # DeepSpeed averages over the ranks, the loss is a sum
             sums = {key: sums.get(key, torch.zeros(())) + number for key, number in part.items()}
         if keep_gradients:
-            self._gradients = self._collect_gradients()
+            self._gradients = full_gradients(self.policy.model)
         self.engine.step()
         norm = self.engine.get_global_grad_norm()
         result = {key: float(value) for key, value in sums.items()}
@@ -154,24 +120,11 @@ class LearnerWorker:
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.tensor(values, device=self.engine.device)  # a copy: arrays out of the object store are read-only
 
-    def _collect_gradients(self) -> dict[str, np.ndarray]:
-        from deepspeed.utils import safe_get_full_grad
-
-        found = {}
-        for name, parameter in self.policy.model.named_parameters():
-            if parameter.requires_grad:
-                found[name] = safe_get_full_grad(parameter).to("cpu", torch.float32, copy=True).numpy()
-        return found
-
     def _memory_mb(self) -> float:
         """GPU: the most that was allocated so far; CPU: resident now; both in MiB."""
         if self.config.num_gpus:
             return torch.cuda.max_memory_allocated() / 2**20
         return psutil.Process().memory_info().rss / 2**20
-
-    def ready(self) -> str:
-        """Answers once the actor runs: its process id and node, for error messages."""
-        return f"{os.getpid()}@{socket.gethostname()}"
 
     def weights(self, dtype: str) -> Any:
         """Rank 0: an ObjectRef to the policy as safetensors bytes; None elsewhere. Collective."""
@@ -191,10 +144,12 @@ class LearnerWorker:
         self._client.next_version(version)
         self._sender.send_weights()
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, trainer_state: bool) -> None:
         """Write this rank's part of a checkpoint (learner/checkpoint.py). Collective."""
-        save_rank(self.engine, self.policy.model, self.rank, directory)
+        save_model(self.policy.model, self.rank, directory)
+        if trainer_state:
+            save_state(self.engine, self.rank, directory)
 
     def load(self, directory: Path) -> None:
         """Read this rank's part of a checkpoint. Collective. Raises UserError when it does not fit."""
-        load_rank(self.engine, self.rank, directory)
+        load_state(self.engine, self.rank, directory)

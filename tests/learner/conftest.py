@@ -49,3 +49,9 @@ def random_batch(count: int, seed: int = 0, longest: int = 40) -> list[TrainSequ
         logprobs = [-draw.random() * 8 for _ in output]
         batch.append(TrainSequence(prompt, output, [worth] * len(output), logprobs, index // 2))
     return batch
+
+
+def recorded_batch(count: int, seed: int = 0) -> list[TrainSequence]:
+    """The same turns as data for SFT: every output token has loss weight 1."""
+    turns = random_batch(count, seed)
+    return [TrainSequence(turn.prompt_ids, turn.output_ids, [1.0] * len(turn.output_ids)) for turn in turns]

@@ -23,7 +23,7 @@ from learner.group import LearnerGroup
 from learner.losses import PolicyTerms, policy_loss
 from learner.model import load_policy
 from learner.types import TrainSequence
-from tests.learner.conftest import random_batch
+from tests.learner.conftest import random_batch, recorded_batch
 
 pytestmark = pytest.mark.stack
 
@@ -38,7 +38,7 @@ CONFIG = LearnerConfig(
 
 @pytest.fixture(
     scope="module",
-    params=[(0, 1), (0, 2), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)],
+    params=[(0, 1), (0, 2), (1, 2), (2, 2), (3, 2)],
     ids=lambda value: f"zero{value[0]}-workers{value[1]}",
 )
 def group(request: pytest.FixtureRequest, model_path: Path, local_ray: None) -> Iterator[LearnerGroup]:
@@ -94,13 +94,13 @@ def test_a_gradient_that_is_not_finite_skips_the_update(group: LearnerGroup) -> 
 
 
 def test_a_checkpoint_resumes_to_the_same_losses(group: LearnerGroup, tmp_path: Path) -> None:
-    group.update(random_batch(8, seed=1), "sft")
+    group.update(recorded_batch(8, seed=1), "sft")
     group.save(tmp_path / "step")
     updates = group.updates
-    going_on = [group.update(random_batch(8, seed=seed), "sft") for seed in (2, 3)]
+    going_on = [group.update(recorded_batch(8, seed=seed), "sft") for seed in (2, 3)]
     group.load(tmp_path / "step")
     assert group.updates == updates
-    again = [group.update(random_batch(8, seed=seed), "sft") for seed in (2, 3)]
+    again = [group.update(recorded_batch(8, seed=seed), "sft") for seed in (2, 3)]
     for key in ("loss", "grad_norm", "lr", "entropy"):
         assert [metrics[key] for metrics in again] == [metrics[key] for metrics in going_on], key
 
@@ -114,7 +114,9 @@ def test_checkpoint_and_weights_are_the_policy_in_hugging_face_form(group: Learn
         torch.testing.assert_close(sent[name], parameter.detach(), atol=0, rtol=0)
     assert model.generation_config.eos_token_id == 1
     assert AutoTokenizer.from_pretrained(tmp_path / "step").chat_template
-    assert [path.name for path in tmp_path.iterdir()] == ["step"]
+    group.save(tmp_path / "model", trainer_state=False)
+    assert not (tmp_path / "model" / "trainer").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"step", "model"}
     with pytest.raises(UserError, match="exists already"):
         group.save(tmp_path / "step")
 
@@ -128,7 +130,7 @@ def test_damaged_checkpoints_are_refused_before_anything_changes(
 ) -> None:
     config = CONFIG.model_copy(update={"dtype": "bfloat16", "gradient_checkpointing": True})
     group = LearnerGroup(config, str(model_path), seed=1)
-    losses = [group.update(random_batch(8), "sft")["loss"] for _ in range(6)]
+    losses = [group.update(recorded_batch(8), "sft")["loss"] for _ in range(6)]
     assert losses[-1] < losses[0]
     group.save(tmp_path / "step")
     before = policy(group)

@@ -131,7 +131,7 @@ def test_missing_parts_and_paths_are_named(model_path: Path, tmp_path: Path) -> 
     (path / "config.json").unlink()
     with pytest.raises(UserError, match=r"no config\.json"):
         check_model(str(path))
-    with pytest.raises(UserError, match="is not a directory"):
+    with pytest.raises(UserError, match="is neither a directory nor a name"):
         check_model(str(tmp_path / "nowhere" / "at" / "all"))
     with pytest.raises(UserError, match="cannot be loaded"):
         load_model(str(path), CONFIG)
