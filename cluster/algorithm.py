@@ -68,6 +68,10 @@ class GRPOConfig(AlgorithmConfig):
 class GRPO(Algorithm):
     """Group-relative policy optimisation of a memory agent."""
 
+    run_config: RunConfig
+    loop: LoopState
+    sampled: list[Group]  # in the last iteration, dropped groups included
+
     @classmethod
     def get_default_config(cls) -> GRPOConfig:
         return GRPOConfig()
@@ -134,7 +138,8 @@ class GRPO(Algorithm):
     def setup(self, config: AlgorithmConfig) -> None:
         """Start engines, learner and runners. Raises UserError when the cluster cannot hold them."""
         run = self.run_config = RunConfig.model_validate(self.config.run_config)
-        self.loop, self.sampled = LoopState(), []
+        self.loop = LoopState()
+        self.sampled = []
         self.callbacks, self.evaluation_config = [self.config.callbacks_class()], self.config
         self.env_to_module_connector = self.module_to_env_connector = None
         self.stream = stream_of(run)

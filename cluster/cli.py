@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +22,15 @@ model_app = typer.Typer(help="Models that come with a package.", no_args_is_help
 app.add_typer(data_app, name="data")
 app.add_typer(model_app, name="model")
 
+
+
+class Split(StrEnum):
+    """Which tasks to build."""
+
+    train = "train"
+    eval = "eval"
+
+
 Recipe = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/tiny.yaml", show_default=False)]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="A.B=VALUE", help="Override one value of the recipe (YAML); repeatable.")
@@ -29,15 +41,17 @@ Overrides = Annotated[
 def train(
     recipe: Recipe,
     set_: Overrides = [],  # noqa: B006
-    resume: Annotated[bool, typer.Option(help="Go on with the run in its directory (start it if there is none).")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with the run (start it if there is none).")] = False,
 ) -> None:
     """Train a policy with GRPO and write runs/<name>/ with its report."""
     from cluster.recipes import load_recipe
+    from cluster.rundir import RunDir
 
     config = load_recipe(recipe, set_)
-    from cluster.train import train as run
+    run = RunDir.open(config, resume)
+    from cluster.train import train as go
 
-    typer.echo(f"report: {run(config, resume)}")
+    typer.echo(f"report: {go(config, run)}")
 
 
 @app.command()
@@ -60,7 +74,7 @@ def collect(
     recipe: Recipe,
     out: Annotated[Path, typer.Option(help="Parquet file of turns for sft.", show_default=False)],
     episodes: Annotated[int, typer.Option(min=1)] = 1000,
-    policy: Annotated[Path | None, typer.Option(help="A model that plays; without it the scripted teacher does.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="A model that plays; else the scripted teacher.")] = None,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Play training tasks and keep the turns for supervised fine-tuning."""
@@ -88,7 +102,9 @@ def rollout(
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(help="A run's directory, finished or not.", show_default=False)]) -> None:
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="A run's directory, finished or not.", show_default=False)],
+) -> None:
     """Write a run's report again."""
     from evaluation.report import write_report
 
@@ -100,18 +116,16 @@ def data_build(
     recipe: Recipe,
     out: Annotated[Path, typer.Option(help="Parquet file of tasks (env.task=parquet).", show_default=False)],
     tasks: Annotated[int, typer.Option(min=1)] = 1000,
-    split: Annotated[str, typer.Option(help="train or eval")] = "train",
+    split: Annotated[Split, typer.Option()] = Split.train,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Build the recipe's tasks once and keep them as parquet."""
     from cluster.recipes import load_recipe
 
     config = load_recipe(recipe, set_)
-    if split not in ("train", "eval"):
-        raise UserError(f"--split {split}: should be train or eval")
     from env.data_build import build
 
-    made = build(config.env, out, tasks, config.seed, split)
+    made = build(config.env, out, tasks, config.seed, split.value)
     typer.echo(" ".join(f"{name} {value}" for name, value in made.items()))
 
 
@@ -136,6 +150,7 @@ def model_tiny(out: Annotated[Path, typer.Option(show_default=False)]) -> None:
 
 def main() -> None:
     """The console script. What the user can put right is one line on stderr and exit code 2."""
+    _quieten()
     try:
         app()
     except UserError as error:
@@ -145,6 +160,14 @@ def main() -> None:
     except KeyboardInterrupt:
         print("atommem: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _quieten() -> None:
+    """Keep libraries from printing between our lines; whatever the environment sets already stands."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if shutil.which("nvidia-smi") is None:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns when it has to find that out
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from env.operations import DIALECTS
 from env.tasks import TaskStream, make_source
 from env.teacher import Teacher
 from env.tokenizer import ChatTokenizer
-from env.types import Task
+from env.types import Message, Task
 from rollout.types import Group
 
 SCHEMA = pa.schema(
@@ -65,10 +65,8 @@ def collect_from_teacher(
 ) -> CollectedTurns:
     """Let the scripted teacher (skill: `env.teacher`) play `episodes` training tasks; write their turns to `out`.
 
-    Raises UserError when the task has no scripted teacher, or when `out` exists.
+    Raises UserError when a task is not the registry's, or when `out` exists.
     """
-    if config.env.task != "registry":
-        raise UserError(f"env.task is {config.env.task!r}: only the registry has a scripted teacher (give --policy)")
     return write_turns(_run(_teacher_episodes(config, episodes)), out, on_episode)
 
 
@@ -131,9 +129,13 @@ async def _teacher_episodes(config: RunConfig, episodes: int) -> AsyncIterator[t
 async def _teacher_episode(
     env: MemoryEnv, teacher: Teacher, tokenizer: ChatTokenizer, task: Task
 ) -> tuple[Rows, float]:
-    messages, rows = await env.reset(task), []
+    rows: Rows = []
+    messages: list[Message] | None = await env.reset(task)
     while messages is not None:
-        text = teacher.act(env.view)
+        try:
+            text = teacher.act(env.view)
+        except ValueError as error:
+            raise UserError(f"task {task.task_id}: {error}; other tasks need a policy to play (--policy)") from error
         output = [*tokenizer.encode(text), tokenizer.eos_token_id]
         rows.append(_row(task.task_id, len(rows), tokenizer.encode_chat(messages), output))
         messages, *_ = await env.step(text, len(output))

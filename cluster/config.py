@@ -15,7 +15,7 @@ class LoopConfig(Section):
     """The training loop: how long, and what it leaves behind."""
 
     iterations: int = Field(100, ge=1)
-    eval_episodes: int = Field(0, ge=0, description="held-out tasks evaluated before and after training; 0: no evaluation")
+    eval_episodes: int = Field(0, ge=0, description="held-out tasks evaluated before and after training; 0: none")
     eval_every: int | None = Field(None, ge=1, description="iterations between further evaluations")
     eval_temperature: float = Field(0.0, ge=0, description="0: greedy")
     eval_seed: int = Field(1234, description="of the held-out tasks; the same whatever the run's seed")

@@ -67,8 +67,8 @@ def print_episode(trajectory: Trajectory) -> None:
 def _print_answers(trajectory: Trajectory) -> None:
     table = Table("question", "gold", "answer", "em", title=f"reward {trajectory.reward:.3f}")
     for answer in trajectory.answers:
-        given = "-" if answer.answer is None else answer.answer
-        table.add_row(*map(escape, (answer.question, " | ".join(answer.gold), given)), f"{answer.scores.get('em', 0):.0f}")
+        texts = answer.question, " | ".join(answer.gold), "-" if answer.answer is None else answer.answer
+        table.add_row(*map(escape, texts), f"{answer.scores.get('em', 0):.0f}")
     console.print(table)
     if trajectory.failure:
         console.print(f"[red]failed ({trajectory.failure.boundary}):[/] {escape(trajectory.failure.message)}")

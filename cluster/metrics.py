@@ -14,6 +14,7 @@ from rollout.grouping import has_signal
 from rollout.staleness import StalenessCount
 from rollout.types import Boundary, Group, Trajectory, Turn
 
+COUNTERS = ("step", "position", "policy_version")
 OPERATIONS = ("create", "read", "update", "delete", "scratchpad", "answer", "invalid")
 
 
@@ -123,5 +124,6 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def finite(row: dict[str, float]) -> dict[str, float | None]:
-    """A row that is valid JSON: what is not finite becomes null."""
-    return {key: value if math.isfinite(value) else None for key, value in row.items()}
+    """A row that is valid JSON: what is not finite becomes null; counters are whole numbers."""
+    values = {key: value if math.isfinite(value) else None for key, value in row.items()}
+    return {key: int(value) if key in COUNTERS and value is not None else value for key, value in values.items()}

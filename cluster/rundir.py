@@ -33,6 +33,12 @@ class RunDir:
         self.tensorboard = path / "tensorboard"
 
     @classmethod
+    def open(cls, config: RunConfig, resume: bool) -> RunDir:
+        """The run to go on with if `resume` is set and there is one, else a new one."""
+        there = resume and cls(config.directory).config.exists()
+        return cls.reopen(config) if there else cls.create(config)
+
+    @classmethod
     def create(cls, config: RunConfig) -> RunDir:
         """A new run's directory. Raises UserError when the place holds another run, or anything else."""
         run = cls(config.directory)

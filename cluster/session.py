@@ -31,6 +31,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
 
 def _connect(config: RayConfig) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not config.log_to_driver:
+        logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     quiet = {"logging_level": logging.ERROR, "log_to_driver": config.log_to_driver}
     if config.address is not None:
         try:

@@ -27,13 +27,13 @@ class Tracker:
     def log(self, row: dict[str, float]) -> None:
         """One iteration's metrics; `row["step"]` is its number from 1."""
         step = int(row["step"])
-        self._run.append_metrics({**finite(row), "step": step})
+        self._run.append_metrics(finite(row))
         self._scalars(step, {key: value for key, value in row.items() if key != "step"})
 
     def log_evaluation(self, step: int, summary: dict[str, Any]) -> None:
         """The means of a held-out evaluation after `step` iterations."""
-        means = {f"evaluation/{key}": value["mean"] for key, value in summary.items() if isinstance(value, dict) and "mean" in value}
-        self._scalars(step, means)
+        intervals = {key: value for key, value in summary.items() if isinstance(value, dict) and "mean" in value}
+        self._scalars(step, {f"evaluation/{key}": value["mean"] for key, value in intervals.items()})
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
         if self._tensorboard:
@@ -46,7 +46,9 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._tensorboard:
             self._tensorboard.close()
         if self._wandb:

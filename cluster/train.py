@@ -28,15 +28,12 @@ from rollout.record import trajectory_to_json
 from rollout.types import Group
 
 
-def train(config: RunConfig, resume: bool = False) -> Path:
-    """Run a recipe to its end and write its report; returns the report's path.
+def train(config: RunConfig, run: RunDir) -> Path:
+    """Run a recipe to its end, from the directory's last checkpoint if it has one; returns the report's path.
 
-    With `resume` the run in the directory goes on from its last checkpoint, if there is one. SIGINT ends it after
-    the iteration in hand, with a checkpoint.
+    SIGINT ends the run after the iteration in hand, with a checkpoint.
     """
-    resume = resume and RunDir(config.directory).config.exists()
-    run = RunDir.reopen(config) if resume else RunDir.create(config)
-    checkpoint = run.latest() if resume else None
+    checkpoint = run.latest()
     if checkpoint is None or step_of(checkpoint) < config.loop.iterations:
         with ray_session(config.ray), _built(config) as algo, interruptible() as interrupted:
             TrainingRun(config, run, algo, checkpoint).go(interrupted)

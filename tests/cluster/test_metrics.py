@@ -1,5 +1,7 @@
 """Two groups with hand-computed figures."""
 
+import json
+
 import pytest
 
 from cluster.metrics import finite, rollout_metrics, speed
@@ -71,4 +73,5 @@ def test_speed_is_tokens_over_the_seconds_of_their_phase() -> None:
 
 
 def test_rows_are_valid_json() -> None:
-    assert finite({"a": 1.0, "b": float("nan"), "c": float("inf")}) == {"a": 1.0, "b": None, "c": None}
+    row = finite({"step": 3.0, "a": 1.0, "b": float("nan"), "c": float("inf")})
+    assert json.dumps(row) == '{"step": 3, "a": 1.0, "b": null, "c": null}'

@@ -30,7 +30,8 @@ def test_shipped_recipes_load(path: Path, tmp_path: Path) -> None:
 
 def test_there_is_a_recipe_for_every_setting_of_the_paper() -> None:
     names = {path.stem for path in RECIPES}
-    assert {"tiny", "smollm2-hotpotqa", "qwen3-8b-hotpotqa", "qwen3-8b-2wiki", "qwen3-8b-musique", "qwen3-0.6b"} <= names
+    assert {"tiny", "smollm2-hotpotqa", "qwen3-0.6b"} <= names
+    assert {"qwen3-8b-hotpotqa", "qwen3-8b-hotpotqa-two-nodes", "qwen3-8b-2wiki", "qwen3-8b-musique"} <= names
     paper = load_recipe(next(path for path in RECIPES if path.stem == "qwen3-8b-musique"))
     assert (paper.rollout.tasks_per_batch, paper.rollout.group_size) == (16, 16)
     assert (paper.env.chunk_tokens, paper.env.top_k, paper.env.haystack.documents) == (4096, 6, 200)
@@ -40,9 +41,9 @@ def test_there_is_a_recipe_for_every_setting_of_the_paper() -> None:
 
 
 def test_overrides_are_yaml_values(recipe: Path) -> None:
+    embedder = "env.embedder={type: hashing, dim: 16}"
     config = load_recipe(
-        recipe,
-        ["learner.optimizer.lr=1e-5", "env.operations=[create, read]", "env.capacity=20", "env.embedder={type: hashing, dim: 16}"],
+        recipe, ["learner.optimizer.lr=1e-5", "env.operations=[create, read]", "env.capacity=20", embedder]
     )
     assert config.learner.optimizer.lr == 1e-5
     assert config.env.operations == ["create", "read"]
@@ -52,11 +53,8 @@ def test_overrides_are_yaml_values(recipe: Path) -> None:
 
 
 def test_a_recipe_may_build_on_another(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        "name: base\nmodel: m\nloop: {iterations: 7, eval_episodes: 3}\nenv: {embedder: {type: openai, base_url: u, model: e}}\n",
-        "base.yaml",
-    )
+    embedder = "env: {embedder: {type: openai, base_url: u, model: e}}\n"
+    write(tmp_path, f"name: base\nmodel: m\nloop: {{iterations: 7, eval_episodes: 3}}\n{embedder}", "base.yaml")
     config = load_recipe(
         write(tmp_path, "base: base.yaml\nname: child\nloop: {iterations: 9}\nenv: {embedder: {type: hashing}}\n")
     )
@@ -90,8 +88,9 @@ def test_bad_values_are_named_in_one_line(recipe: Path, override: str, said: str
 
 
 def test_a_chunk_larger_than_the_window_is_refused_naming_both(recipe: Path) -> None:
+    window = ["rollout.engine.max_model_len=1024", "rollout.sampling.max_new_tokens=64"]
     with pytest.raises(UserError) as caught:
-        load_recipe(recipe, ["env.chunk_tokens=900", "rollout.engine.max_model_len=1024", "rollout.sampling.max_new_tokens=64"])
+        load_recipe(recipe, ["env.chunk_tokens=900", *window])
     for part in ("env.chunk_tokens (900)", "rollout.engine.max_model_len (1024)", "= 960 tokens of prompt"):
         assert part in str(caught.value)
 
@@ -103,7 +102,12 @@ def test_nccl_without_gpus_is_refused(recipe: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "this is empty"), ("- 1\n", "this is a list"), ("a: [\n", "not valid YAML"), ("base: recipe.yaml\n", "back to itself")],
+    [
+        ("", "this is empty"),
+        ("- 1\n", "this is a list"),
+        ("a: [\n", "not valid YAML"),
+        ("base: recipe.yaml\n", "back to itself"),
+    ],
 )
 def test_bad_files_are_named_in_one_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
