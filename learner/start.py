@@ -39,6 +39,7 @@ def start_worker(config: LearnerConfig, placement: PlacementGroup, rank: int) ->
     environment = {
         "DS_ACCELERATOR": "cuda" if config.num_gpus else "cpu",
         "OMP_NUM_THREADS": str(config.threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while another process has the core bring both to a halt
         **({} if config.num_gpus else _MALLOC),
     }
     strategy = PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=rank)
