@@ -1,5 +1,5 @@
 # Everything runs from here without an activated environment.
-#   make train         set up if needed, then train the tiny recipe        (RECIPE=..., ARGS="--set seed=1")
+#   make train         set up if needed, then train the tiny recipe, or go on with it (RECIPE=..., ARGS="--set seed=1")
 #   make test          set up if needed, then lint, types and all tests    (PYTEST_ARGS="-m 'not stack'")
 #   make tiny-policy   make the tiny recipe's starting policy again
 #   VENV=path          another place for the environment; several clones can share one
@@ -36,7 +36,7 @@ $(STAMP): | $(LOCK)
 	touch $@
 
 train: setup
-	$(BIN)/atommem train $(RECIPE) $(ARGS)
+	$(BIN)/atommem train $(RECIPE) --resume $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -46,8 +46,12 @@ lint: setup
 	$(BIN)/mypy
 
 tiny-policy: setup
-	$(BIN)/atommem collect recipes/tiny.yaml --out data/tiny-sft.parquet
-	$(BIN)/atommem sft recipes/tiny.yaml --set sft.data=data/tiny-sft.parquet
+	rm -rf build/tiny
+	$(BIN)/atommem model tiny --out build/tiny/init
+	$(BIN)/atommem collect recipes/tiny-sft.yaml --episodes 6000 --out build/tiny/turns.parquet
+	$(BIN)/atommem sft recipes/tiny-sft.yaml --out build/tiny/policy
+	rm -rf models/tiny-policy
+	mv build/tiny/policy models/tiny-policy
 
 # Pin what the environment has now (after changing a version in it and passing the tests).
 lock:

@@ -58,11 +58,11 @@ class Teacher:
         return [operation for fact in facts if (operation := self._keep(fact, view, asked))]
 
     def _wanted(self, facts: list[Fact]) -> Fact | None:
-        """The fact whose old entry is worth a look, or (idly) any fact."""
+        """The fact whose old entry is worth a look, or (idly) the first one."""
         changed = [fact for fact in facts if fact.change != "new"]
         if changed and self._chance(self._skill.look_up):
             return changed[0]
-        return self._random.choice(facts) if facts and self._chance(self._skill.idle_read) else None
+        return facts[0] if facts and self._chance(self._skill.idle_read) else None
 
     def _keep(self, fact: Fact, view: View, asked: set[str]) -> Operation | None:
         if fact.change != "new" and (old := _entry_about(fact, view)):
