@@ -6,17 +6,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import ray
+from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from cluster.config import RunConfig
 from cluster.session import ray_session
 from env.tasks import TaskStream, make_source
+from env.tokenizer import ChatTokenizer
 from rollout.collector import GroupCollector
 from rollout.config import SamplingConfig
+from rollout.errors import RolloutError
 from rollout.pool import EnginePool
 from rollout.runner import MemoryEnvRunner
-from rollout.start import await_engines, launch_engines
+from rollout.start import await_engines, launch_engines, start_error
 from rollout.types import GroupRequest
 
 SEEDS_PER_RUN = 1 << 32
@@ -37,16 +41,19 @@ class RolloutSide:
 
 
 def launch(run: RunConfig) -> EnginePool:
-    """Ask for the engines; they load while other things start."""
+    """Ask for the engines; they load while other things start. Raises UserError for a model without tokenizer."""
+    ChatTokenizer(run.model)
     return launch_engines(run.model, run.rollout.engine, seed=run.seed, namespace_prefix=run.name)
 
 
 def start_runners(run: RunConfig, pool: EnginePool, logdir: str | None = None, trial: str | None = None) -> RolloutSide:
-    """Wait for the engines, then start the runners. Raises RolloutError when the cluster cannot hold the engines."""
+    """Wait for the engines, then start the runners. Raises RolloutError when the cluster cannot hold them."""
     await_engines(pool)
     runners = EnvRunnerGroup(
-        config=_runner_config(run, pool), local_env_runner=False, logdir=logdir, tune_trial_id=trial
-    )
+        config=_runner_config(run, pool), local_env_runner=False, logdir=logdir, tune_trial_id=trial,
+        pg_offset=-1,  # a trial's first bundle is the first runner's
+    )  # fmt: skip
+    _await_runners(run, runners)
     return RolloutSide(pool, runners, GroupCollector(runners, run.rollout))
 
 
@@ -79,6 +86,25 @@ def requests_for(
     ]
 
 
+def _await_runners(run: RunConfig, runners: EnvRunnerGroup) -> None:
+    """Wait until all runners are up, or say why they are not."""
+    rollout, timeout = run.rollout, run.rollout.engine.start_timeout_s
+    answers = runners.foreach_env_runner(
+        "assert_healthy", local_env_runner=False, timeout_seconds=timeout, return_obj_refs=True
+    )
+    try:
+        ray.get(answers)
+    except RayError as error:
+        raise RolloutError(f"an environment runner could not start: {start_error(error)}") from error
+    if len(answers) < rollout.runners:
+        total, free = ray.cluster_resources(), ray.available_resources()
+        raise RolloutError(
+            f"{len(answers)} of rollout.runners = {rollout.runners} environment runners started within {timeout:g} s: "
+            f"asked for {rollout.runner_cpus:g} CPU each; the cluster has {total.get('CPU', 0):g} CPU "
+            f"({free.get('CPU', 0):g} free)"
+        )
+
+
 def _runner_config(run: RunConfig, pool: EnginePool) -> AlgorithmConfig:
     """RLlib's configuration of the runners; a dead one is started again."""
     spec = {"env": run.env.model_dump(), "rollout": run.rollout.model_dump(), "tokenizer": run.model, "pool": pool}
@@ -88,7 +114,7 @@ def _runner_config(run: RunConfig, pool: EnginePool) -> AlgorithmConfig:
         num_env_runners=run.rollout.runners,
         num_cpus_per_env_runner=run.rollout.runner_cpus,
         create_local_env_runner=False,
-        validate_env_runners_after_construction=True,
+        validate_env_runners_after_construction=False,  # that would wait for ever: see _await_runners
     )
     config.fault_tolerance(restart_failed_env_runners=True)
     config.freeze()

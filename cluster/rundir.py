@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from cluster.config import RunConfig
 from cluster.recipes import changed, dump
 from env.errors import UserError
 
+LOCK = ".lock"
 # What a resumed run may change: how long it goes on, where it runs, what it reports. Not what it learns from.
 MAY_CHANGE = ("loop.", "ray.", "tracking.", "run_dir", "rollout.engine.", "rollout.runner", "learner.start_timeout_s")
 
@@ -40,16 +42,19 @@ class RunDir:
 
     @classmethod
     def create(cls, config: RunConfig) -> RunDir:
-        """A new run's directory. Raises UserError when the place holds another run, or anything else."""
+        """A new run's directory. Raises UserError when the place holds another run, or anything else.
+
+        What a run leaves that never came to a result (its configuration) is no run.
+        """
         run = cls(config.directory)
-        if run.config.exists():
+        if run.config.exists() and any(run.path.glob("*/*")):
             raise UserError(
                 f"{run.path} holds another run: go on with it by --resume, or choose another place by --set name=..."
             )
-        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        others = run.path.is_file() or any(path.name not in ("config.yaml", LOCK) for path in run.path.glob("*"))
+        if others:
             raise UserError(f"{run.path} is not empty and holds no run: choose another place by --set run_dir=...")
-        run.path.mkdir(parents=True, exist_ok=True)
-        write_text(run.config, dump(config))
+        run._take(config)
         return run
 
     @classmethod
@@ -67,8 +72,18 @@ class RunDir:
         differences = [d for d in changed(stored, config.model_dump(mode="json")) if not d.startswith(MAY_CHANGE)]
         if differences:
             raise UserError(f"{run.path} was made by another configuration: {', '.join(differences[:3])}")
-        write_text(run.config, dump(config))
+        run._take(config)
         return run
+
+    def _take(self, config: RunConfig) -> None:
+        """Make the directory this process's own, as long as it lives, and write the configuration."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / LOCK).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{self.path} is in use by another process") from error
+        write_text(self.config, dump(config))
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 

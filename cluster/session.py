@@ -40,6 +40,7 @@ def _connect(config: RayConfig) -> None:
         except (ConnectionError, ValueError) as error:
             raise UserError(f"ray.address is {config.address!r}: no Ray cluster answers there ({error})") from error
         return
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 are too few for a machine that is busy
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private Ray listens on this machine alone
     store = None if config.object_store_mb is None else config.object_store_mb * 2**20
     ray.init(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import re
+
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
@@ -60,7 +62,7 @@ def await_engines(pool: EnginePool) -> EnginePool:
         raise RolloutError(message) from error
     except RayError as error:
         pool.shutdown()
-        raise RolloutError(f"a policy engine could not start: {_reason(error)}") from error
+        raise RolloutError(f"a policy engine could not start: {start_error(error)}") from error
     return pool
 
 
@@ -84,8 +86,8 @@ def _shortage(pool: EnginePool) -> str:
     )
 
 
-def _reason(error: RayError) -> str:
-    """The last line of the engine's own error: Ray wraps it in the text of a traceback."""
+def start_error(error: RayError) -> str:
+    """What an actor's own error says: the last line, less its class, of the traceback that Ray makes of it."""
     text = str(error.args[0]) if isinstance(error, RayActorError) and error.args else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return re.sub(r"^(\w+\.)+\w+: ", "", lines[-1]) if lines else type(error).__name__

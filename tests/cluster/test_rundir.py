@@ -29,7 +29,7 @@ def steps(run: RunDir) -> list[int]:
 
 
 def test_a_directory_that_holds_another_run_is_refused_and_left_alone(run: RunDir) -> None:
-    run.append_metrics({"step": 1})
+    run.write_evaluation(0, {"step": 0})
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match="holds another run: go on with it by --resume"):
         RunDir.create(config(run.path))
@@ -44,11 +44,24 @@ def test_a_directory_of_other_things_is_refused(tmp_path: Path) -> None:
         RunDir.reopen(config(tmp_path))
 
 
-def test_only_a_run_of_the_same_configuration_is_resumed(run: RunDir) -> None:
+def test_a_run_that_failed_before_its_first_result_leaves_the_place_free(tmp_path: Path) -> None:
+    RunDir.create(config(tmp_path))
+    assert RunDir.create(config(tmp_path, seed=7)).latest() is None
+    assert "seed: 7" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_run_that_goes_on_is_not_taken_over(run: RunDir) -> None:
+    for resume in (True, False):
+        with pytest.raises(UserError, match="is in use by another process"):
+            RunDir.open(config(run.path), resume)
+
+
+def test_only_a_run_of_the_same_configuration_is_resumed(tmp_path: Path) -> None:
+    RunDir.create(config(tmp_path))
     with pytest.raises(UserError, match=r"another configuration: seed \(42 -> 7\)"):
-        RunDir.reopen(config(run.path, seed=7))
-    RunDir.reopen(config(run.path, loop={"iterations": 7}))
-    assert "iterations: 7" in run.config.read_text()
+        RunDir.reopen(config(tmp_path, seed=7))
+    RunDir.reopen(config(tmp_path, loop={"iterations": 7}))
+    assert "iterations: 7" in (tmp_path / "config.yaml").read_text()
 
 
 def test_commit_marks_the_latest_and_keeps_the_newest(run: RunDir) -> None:
