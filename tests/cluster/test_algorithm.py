@@ -25,7 +25,8 @@ def test_a_tune_trial_checkpoints_and_an_algorithm_goes_on_from_there(workshop: 
 
     from cluster.algorithm import GRPO, RESULTS, GRPOConfig, LoopState
 
-    places = [f"model={workshop / 'policy'}", *(f"env.{key}={workshop / 'tasks.parquet'}" for key in ("data", "eval_data"))]
+    tasks = workshop / "tasks.parquet"
+    places = [f"model={workshop / 'policy'}", f"env.data={tasks}", f"env.eval_data={tasks}"]
     run = load_recipe(workshop / "small.yaml", places)
     tuner = tune.Tuner(
         GRPO,
