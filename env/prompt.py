@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateNotFound
@@ -53,7 +54,7 @@ class PromptTemplate:
         self._dialect = DIALECTS[config.dialect]
         self._constants: dict[str, Any] = {
             "operations": config.operations,
-            "tags": dict(self._dialect.tags),
+            "tags": SimpleNamespace(**self._dialect.tags),  # a dict's own `update` would hide the tag
             "id_prefix": self._dialect.id_prefix,
             "boxed": self._dialect.boxed,
             "top_k": config.top_k,
