@@ -15,8 +15,9 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ from cluster.rundir import write_text
 from env.errors import UserError
 from learner.advantages import sequences_from_groups
 from learner.group import LearnerGroup
+from learner.types import TrainSequence
 from learner.weight_sync import WeightSync
 from rollout.grouping import select
 from rollout.staleness import bound
-from rollout.types import Group, GroupRequest
+from rollout.types import Group
 
 RESULTS = "grpo"  # where an iteration's row lies in RLlib's result
 
@@ -48,6 +50,16 @@ class LoopState:
     step: int = 0
     position: int = 0
     policy_version: int = 0
+
+
+@dataclass
+class Batch:
+    """Groups for one update, in the order of sampling, and the position in the task stream after them."""
+
+    end: int
+    groups: list[Group] = field(default_factory=list)  # to learn from
+    sampled: list[Group] = field(default_factory=list)  # these and those that were dropped
+    seconds: float = 0.0
 
 
 class GRPOConfig(AlgorithmConfig):
@@ -71,6 +83,8 @@ class GRPO(Algorithm):
     run_config: RunConfig
     loop: LoopState
     sampled: list[Group]  # in the last iteration, dropped groups included
+    _ahead: Future[Batch] | None = None  # the next batch, being sampled while the learner works
+    _background: ThreadPoolExecutor
 
     @classmethod
     def get_default_config(cls) -> GRPOConfig:
@@ -79,43 +93,55 @@ class GRPO(Algorithm):
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def training_step(self) -> None:
-        """One iteration: sample groups, learn from them, bring the new weights to the engines."""
+        """One iteration: sample groups, learn from them, bring the new weights to the engines.
+
+        With staleness allowed, the next batch is sampled meanwhile; it is then one version old.
+        """
+        rollout, grpo = self.run_config.rollout, self.run_config.learner.grpo
         self._seconds: dict[str, float] = {}
         with self._timed("rollout"):
-            groups, metrics = self._collect()
-        batch = sequences_from_groups(groups, self.run_config.learner.grpo)
-        with self._timed("learn"):
-            learned = self.learner_group.update(batch) if batch else {}
-        self.loop.step += 1
-        if batch:
-            self.loop.policy_version += 1
-            with self._timed("sync"):
-                self.weight_sync.push(self.loop.policy_version)
-        row = {**{k: float(v) for k, v in asdict(self.loop).items()}, **metrics, **learned, **self._seconds}
-        row |= {**speed(row), **self._usage()}
-        for key, value in row.items():
-            self.metrics.log_value((RESULTS, key), value, reduce="item")
+            batch = self._ahead.result() if self._ahead else self._sample(self.loop.position)
+        last = self.loop.step + 1 >= self.run_config.loop.iterations
+        ahead = rollout.max_staleness > 0 and not last
+        self._ahead = self._background.submit(self._sample, batch.end) if ahead else None
+        groups, age = bound(batch.groups, self.loop.policy_version, rollout.max_staleness)
+        metrics = rollout_metrics(groups, batch.sampled, age, grpo)
+        learned = self._learn(sequences_from_groups(groups, grpo))
+        self.loop.step, self.loop.position, self.sampled = self.loop.step + 1, batch.end, batch.sampled
+        row = {**asdict(self.loop), **metrics, **learned, **self._seconds, **self._usage()}
+        for key, value in {**row, **speed(row, batch.seconds)}.items():
+            self.metrics.log_value((RESULTS, key), float(value), reduce="item")
 
-    def _collect(self) -> tuple[list[Group], dict[str, float]]:
+    def _sample(self, start: int) -> Batch:
         """A batch of groups; with dynamic sampling, groups that teach nothing are replaced by further tasks'."""
-        rollout = self.run_config.rollout
-        kept: list[Group] = []
-        self.sampled = []
+        rollout, started = self.run_config.rollout, time.monotonic()
+        batch = Batch(end=start)
         for _ in range(1 + (rollout.max_refills if rollout.drop_equal_groups else 0)):
-            requests = self._requests(rollout.tasks_per_batch - len(kept))
-            self.sampled += self.collector.run(requests)
-            fresh, age = bound(self.sampled, self.loop.policy_version, rollout.max_staleness)
-            kept, _ = select(fresh, rollout.drop_equal_groups)
-            if len(kept) >= rollout.tasks_per_batch:
+            positions = range(batch.end, batch.end + rollout.tasks_per_batch - len(batch.groups))
+            requests = requests_for(self.run_config, self.stream, positions, rollout.group_size, rollout.sampling)
+            batch.sampled += self.collector.run(requests)
+            batch.groups, _ = select(batch.sampled, rollout.drop_equal_groups)
+            batch.end = positions.stop
+            if len(batch.groups) >= rollout.tasks_per_batch:
                 break
-        return kept, rollout_metrics(kept, self.sampled, age, self.run_config.learner.grpo)
+        batch.seconds = time.monotonic() - started
+        return batch
 
-    def _requests(self, count: int) -> list[GroupRequest]:
-        """Requests for the next `count` tasks of the stream."""
-        rollout, start = self.run_config.rollout, self.loop.position
-        self.loop.position += count
-        positions = range(start, start + count)
-        return requests_for(self.run_config, self.stream, positions, rollout.group_size, rollout.sampling)
+    def _learn(self, sequences: list[TrainSequence]) -> dict[str, float]:
+        """One update, brought to the engines under the next version; nothing when there is nothing to learn from."""
+        if not sequences:
+            return {}
+        with self._timed("learn"):
+            learned = self.learner_group.update(sequences)
+        self.loop.policy_version += 1
+        with self._timed("sync"):
+            self.weight_sync.push(self.loop.policy_version)
+        return learned
+
+    def settle(self) -> None:
+        """Wait until no episode is being played, so that the collector is free for others (evaluation)."""
+        if self._ahead is not None:
+            wait([self._ahead])
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -140,6 +166,7 @@ class GRPO(Algorithm):
         run = self.run_config = RunConfig.model_validate(self.config.run_config)
         self.loop = LoopState()
         self.sampled = []
+        self._background = ThreadPoolExecutor(1, "rollout")
         self.callbacks, self.evaluation_config = [self.config.callbacks_class()], self.config
         self.env_to_module_connector = self.module_to_env_connector = None
         self.stream = stream_of(run)
@@ -151,11 +178,12 @@ class GRPO(Algorithm):
         self._set_up_metrics()
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        """Runners keep nothing between iterations: one that was restarted only has to answer again."""
-        return env_runner_group.probe_unhealthy_env_runners()
+        """Nothing to do: runners keep nothing between iterations, and the collector asks dead ones to come back."""
+        return []
 
     def cleanup(self) -> None:
         """Stop learner, runners and engines."""
+        self.settle()
         super().cleanup()
         if hasattr(self, "rollout_side"):
             self.rollout_side.pool.shutdown()
@@ -202,7 +230,9 @@ class GRPO(Algorithm):
         return {"loop": asdict(self.loop)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over a loop's state. RLlib's iteration counter follows it."""
+        """Take over a loop's state, without what was sampled for another. RLlib's iteration counter follows it."""
+        self.settle()
+        self._ahead = None
         self.loop = LoopState(**state["loop"])
         self._iteration = self.loop.step
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import get_args
 
@@ -51,13 +51,12 @@ def rollout_metrics(
     }
 
 
-def speed(row: dict[str, float]) -> dict[str, float]:
-    """Throughput per phase, from a row that holds the phases' seconds and the tokens."""
-    rollout, learn = row["time/rollout"], row["time/learn"]
+def speed(row: Mapping[str, float], sampling_seconds: float) -> dict[str, float]:
+    """Throughput of sampling, which may overlap with other phases, and of learning, from an iteration's row."""
     return {
-        "speed/output_tokens_per_s": _ratio(row["tokens/output_mean"] * row["episodes"], rollout),
-        "speed/episodes_per_s": _ratio(row["episodes"], rollout),
-        "speed/train_tokens_per_s": _ratio(row.get("tokens", 0.0), learn),
+        "speed/output_tokens_per_s": _ratio(row["tokens/output_mean"] * row["episodes"], sampling_seconds),
+        "speed/episodes_per_s": _ratio(row["episodes"], sampling_seconds),
+        "speed/train_tokens_per_s": _ratio(row.get("tokens", 0.0), row.get("time/learn", 0.0)),
     }
 
 

@@ -94,6 +94,7 @@ class TrainingRun:
 
     def _evaluate(self, tracker: Tracker) -> None:
         step = self.algo.loop.step
+        self.algo.settle()
         with working(f"evaluation on {len(self.held_out)} held-out tasks"):
             evaluation = evaluate(
                 self.algo.collector, self.held_out, self.config.eval_sampling, self.config.loop.eval_seed, step=step

@@ -27,7 +27,7 @@ def test_a_tune_trial_checkpoints_and_an_algorithm_goes_on_from_there(workshop: 
 
     tasks = workshop / "tasks.parquet"
     places = [f"model={workshop / 'policy'}", f"env.data={tasks}", f"env.eval_data={tasks}"]
-    run = load_recipe(workshop / "small.yaml", places)
+    run = load_recipe(workshop / "small.yaml", [*places, "rollout.max_staleness=1"])
     tuner = tune.Tuner(
         GRPO,
         param_space=GRPOConfig().run(run),
@@ -46,9 +46,11 @@ def test_a_tune_trial_checkpoints_and_an_algorithm_goes_on_from_there(workshop: 
     try:
         assert algo.loop == LoopState(step=1, position=TASKS_PER_BATCH, policy_version=1)
         assert algo.rollout_side.pool.versions() == [1], "the engine has the checkpoint's weights"
-        row = algo.train()[RESULTS]
-        assert (row["step"], row["position"], row["policy_version"]) == (2, 2 * TASKS_PER_BATCH, 2)
-        assert row["mismatch/mean_abs"] < 1e-3
-        assert algo.rollout_side.pool.versions() == [2]
+        first, second = algo.train()[RESULTS], algo.train()[RESULTS]
+        for row, step in ((first, 2), (second, 3)):
+            assert (row["step"], row["position"], row["policy_version"]) == (step, step * TASKS_PER_BATCH, step)
+        assert first["mismatch/mean_abs"] < 1e-3 and first["staleness/max"] == 0
+        assert second["staleness/max"] == 1, "it was sampled while the first one was learned from"
+        assert algo.rollout_side.pool.versions() == [3]
     finally:
         algo.stop()

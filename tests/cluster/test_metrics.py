@@ -66,8 +66,8 @@ def test_nothing_finished_is_no_division_by_zero() -> None:
 
 
 def test_speed_is_tokens_over_the_seconds_of_their_phase() -> None:
-    row = {"time/rollout": 4.0, "time/learn": 2.0, "tokens/output_mean": 10.0, "episodes": 8.0, "tokens": 90.0}
-    assert speed(row) == {
+    row = {"time/learn": 2.0, "tokens/output_mean": 10.0, "episodes": 8.0, "tokens": 90.0}
+    assert speed(row, sampling_seconds=4.0) == {
         "speed/output_tokens_per_s": 20.0, "speed/episodes_per_s": 2.0, "speed/train_tokens_per_s": 45.0,
     }  # fmt: skip
 
