@@ -170,7 +170,7 @@ class GRPO(Algorithm):
         self.callbacks, self.evaluation_config = [self.config.callbacks_class()], self.config
         self.env_to_module_connector = self.module_to_env_connector = None
         self.stream = stream_of(run)
-        pool = launch(run)
+        pool = launch(run, with_learner=True)
         self.learner_group = LearnerGroup(run.learner, run.model, seed=run.seed, total_steps=run.loop.iterations)
         self.rollout_side = start_runners(run, pool, self.logdir, self.trial_id)
         self.env_runner_group, self.collector = self.rollout_side.runners, self.rollout_side.collector

@@ -12,6 +12,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from cluster.config import RunConfig
+from cluster.resources import await_resources
 from cluster.session import ray_session
 from env.tasks import TaskStream, make_source
 from env.tokenizer import ChatTokenizer
@@ -40,9 +41,13 @@ class RolloutSide:
         self.pool.shutdown()
 
 
-def launch(run: RunConfig) -> EnginePool:
-    """Ask for the engines; they load while other things start. Raises UserError for a model without tokenizer."""
+def launch(run: RunConfig, with_learner: bool = False) -> EnginePool:
+    """Ask for the engines; they load while other things start.
+
+    Raises UserError for a model without tokenizer and for a cluster too small for the run's actors.
+    """
     ChatTokenizer(run.model)
+    await_resources(run, with_learner)
     return launch_engines(run.model, run.rollout.engine, seed=run.seed, namespace_prefix=run.name)
 
 
