@@ -51,7 +51,7 @@ tiny-policy: setup
 	$(BIN)/atommem collect recipes/tiny-sft.yaml --episodes 6000 --out build/tiny/turns.parquet
 	$(BIN)/atommem sft recipes/tiny-sft.yaml --out build/tiny/first
 	$(BIN)/atommem sft recipes/tiny-sft.yaml --out build/tiny/policy --set model=build/tiny/first \
-		--set sft.max_steps=1000 --set sft.optimizer.lr=1.2e-3
+		--set sft.max_steps=1700 --set sft.optimizer.lr=1.2e-3
 	rm -rf models/tiny-policy
 	mv build/tiny/policy models/tiny-policy
 
