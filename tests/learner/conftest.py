@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from learner.types import TrainSequence
 from tests.fixtures import save_tiny_llama
@@ -18,24 +16,6 @@ VOCABULARY = 100
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("learner") / "model")
-
-
-@pytest.fixture(scope="session")
-def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A private Ray with four (nominal) CPUs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        root = str(Path(__file__).parents[2])
-        ray.init(
-            num_cpus=4,
-            include_dashboard=False,
-            object_store_memory=200_000_000,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": root}},
-        )
-        yield
-        ray.shutdown()
 
 
 def random_batch(count: int, seed: int = 0, longest: int = 40) -> list[TrainSequence]:
