@@ -88,6 +88,9 @@ class EnginePool:
         if failed:
             self._restart(failed)
             failed = self._update(payload, version, failed)
+        if failed:  # a kill takes a moment: the old process may have called itself ready before it died
+            wait_until_ready([self.handles[index] for index in failed], self.config.start_timeout_s)
+            failed = self._update(payload, version, failed)
         if failed:
             reasons = "; ".join(f"{self.names[index]}: {reason}" for index, reason in failed.items())
             raise RolloutError(f"engines that do not come back after a restart: {reasons}")
