@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 from env.config import EnvConfig
@@ -51,8 +50,3 @@ def cut(text: str, tokenizer: ChatTokenizer, limit: int) -> tuple[str, int]:
     """The text's first `limit` tokens, and how many tokens were cut off."""
     ids = tokenizer.encode(text)
     return (text, 0) if len(ids) <= limit else (tokenizer.decode(ids[:limit]), len(ids) - limit)
-
-
-def total_tokens(units: Sequence[str], tokenizer: ChatTokenizer) -> int:
-    """Tokens of all units together."""
-    return sum(len(tokenizer.encode(unit)) for unit in units)

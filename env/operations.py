@@ -211,27 +211,23 @@ def render(operations: Iterable[Operation], dialect: Dialect = PAPER) -> str:
 def _render(operation: Operation, dialect: Dialect) -> str:
     match operation:
         case Update(ref, content):
-            body = f"{dialect.id_prefix}{ref}: {_escape(content, dialect)}"
+            body = f"{dialect.id_prefix}{ref}: {escape(content, dialect)}"
         case Delete(ref):
             body = f"{dialect.id_prefix}{ref}"
         case Answer(text) if dialect.boxed:
-            body = f"\\boxed{{{_escape(text, dialect)}}}"
+            body = f"\\boxed{{{escape(text, dialect)}}}"
         case Create(text) | Read(text) | Scratchpad(text) | Answer(text):
-            body = _escape(text, dialect)
+            body = escape(text, dialect)
     tag = dialect.tags[KINDS[type(operation)]]
     return f"<{tag}>{body}</{tag}>"
-
-
-def escape(text: str, dialect: Dialect) -> str:
-    """Defuse the dialect's tags in text that comes from a document or an entry: ``<tag>`` becomes ``&lt;tag>``."""
-    return _escape(text, dialect)
 
 
 def _tags(dialect: Dialect) -> str:
     return "|".join([*map(re.escape, dialect.tags.values()), "think"])
 
 
-def _escape(text: str, dialect: Dialect) -> str:
+def escape(text: str, dialect: Dialect) -> str:
+    """Defuse the dialect's tags in text that comes from a document or an entry: ``<tag>`` becomes ``&lt;tag>``."""
     pattern = rf"(?:<|{_ESCAPED})(?=/?(?:{_tags(dialect)})>)"
     return re.sub(pattern, lambda m: "&lt;" if m.group() == "<" else "&amp;" + m.group()[1:], text)
 
