@@ -67,6 +67,7 @@ class TeacherConfig(Section):
     forgets to store, rarely rewrites what has changed, and reads too much."""
 
     attend: float = Field(0.4, ge=0, le=1, description="chance to do anything at a chunk")
+    diligent: float = Field(0.0, ge=0, le=1, description="share of the episodes in which it attends to every chunk")
     store: float = Field(0.6, ge=0, le=1, description="chance to store a fact of a chunk it attends to")
     store_asked: float = Field(0.7, ge=0, le=1, description="chance to store a fact about somebody asked for")
     store_distractor: float = Field(0.15, ge=0, le=1, description="chance to store a sentence that no question needs")

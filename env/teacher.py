@@ -37,11 +37,12 @@ def read_question(question: str) -> tuple[str, int]:
 
 
 class Teacher:
-    """Acts on `View`s of registry tasks; `skill` says how often it does what it should."""
+    """Acts on `View`s of one episode of a registry task; `skill` says how often it does what it should."""
 
     def __init__(self, skill: TeacherConfig, seed: int, dialect: Dialect = PAPER) -> None:
         self._skill, self._dialect = skill, dialect
         self._random = random.Random(seed)
+        self._attend = 1.0 if self._chance(skill.diligent) else skill.attend
 
     def act(self, view: View) -> str:
         """The text a model would write at this step."""
@@ -49,7 +50,7 @@ class Teacher:
         return render(operations, self._dialect)
 
     def _read_chunk(self, view: View) -> list[Operation]:
-        if view.query is None and not self._chance(self._skill.attend):
+        if view.query is None and not self._chance(self._attend):
             return []
         facts = read_facts(view.chunk)
         if view.query is None and view.reads_left > 0 and (wanted := self._wanted(facts)):

@@ -100,3 +100,13 @@ async def test_skill_decides_the_score_and_updates_matter(make_env, config):
     assert perfect > 0.95
     assert never_revises < 0.3
     assert forgets < perfect - 0.3
+
+
+async def test_a_diligent_teacher_attends_to_every_chunk_of_some_episodes(make_env, config):
+    async def created(diligent):
+        skill = PERFECT.model_copy(update={"attend": 0.0, "diligent": diligent})
+        return [result.metrics["ops/create"] for result in await play(make_env, config, skill, 30)]
+
+    assert set(await created(0.0)) == {0.0}
+    assert min(await created(1.0)) > 0
+    assert 0 < sum(count > 0 for count in await created(0.5)) < 30
