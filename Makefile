@@ -49,9 +49,7 @@ tiny-policy: setup
 	rm -rf build/tiny
 	$(BIN)/atommem model tiny --out build/tiny/init
 	$(BIN)/atommem collect recipes/tiny-sft.yaml --episodes 6000 --out build/tiny/turns.parquet
-	$(BIN)/atommem sft recipes/tiny-sft.yaml --out build/tiny/first
-	$(BIN)/atommem sft recipes/tiny-sft.yaml --out build/tiny/policy --set model=build/tiny/first \
-		--set sft.max_steps=1700 --set sft.optimizer.lr=1.2e-3
+	$(BIN)/atommem sft recipes/tiny-sft.yaml --out build/tiny/policy
 	rm -rf models/tiny-policy
 	mv build/tiny/policy models/tiny-policy
 

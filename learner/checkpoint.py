@@ -12,6 +12,7 @@ Everything is written beside its place and renamed when whole. On several nodes 
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -51,12 +52,12 @@ def written_beside(directory: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def save_model(model: PreTrainedModel, rank: int, directory: Path) -> None:
-    """Rank 0 writes the model: safetensors, one file per bucket, with the index that transformers and vLLM read, and
-    its configuration. Collective under ZeRO-3."""
+def save_model(model: PreTrainedModel, rank: int, directory: Path, dtype: torch.dtype) -> None:
+    """Rank 0 writes the model in ``dtype``: safetensors, one file per bucket, with the index that transformers and vLLM
+    read, and its configuration. Collective under ZeRO-3."""
     index: dict[str, str] = {}
     size = 0
-    for number, bucket in enumerate(export_buckets(model, model.dtype), start=1):
+    for number, bucket in enumerate(export_buckets(model, dtype), start=1):
         if rank == 0:
             name = f"model-{number:05d}.safetensors"
             safetensors.torch.save_file(bucket, directory / name, metadata={"format": "pt"})
@@ -69,7 +70,9 @@ def save_model(model: PreTrainedModel, rank: int, directory: Path) -> None:
     else:
         content = {"metadata": {"total_size": size}, "weight_map": index}
         (directory / "model.safetensors.index.json").write_text(json.dumps(content, indent=1))
-    model.config.save_pretrained(directory)
+    config = copy.deepcopy(model.config)
+    config.dtype = dtype
+    config.save_pretrained(directory)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(directory)
 

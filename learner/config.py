@@ -58,6 +58,7 @@ class LearnerConfig(Section):
     zero_stage: Literal[0, 1, 2, 3] = 0
     offload: Literal["none", "optimizer", "optimizer+parameters"] = "none"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    save_dtype: Literal["float32", "bfloat16"] | None = Field(None, description="of saved models; None: dtype")
     gradient_checkpointing: bool = False
     attention: str = Field("sdpa", description="transformers attention implementation")
     micro_batch_tokens: int = Field(16384, ge=16, description="token budget of one forward pass, padding included")

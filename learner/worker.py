@@ -146,7 +146,8 @@ class LearnerWorker:
 
     def save(self, directory: Path, trainer_state: bool) -> None:
         """Write this rank's part of a checkpoint (learner/checkpoint.py). Collective."""
-        save_model(self.policy.model, self.rank, directory)
+        dtype = getattr(torch, self.config.save_dtype or self.config.dtype)
+        save_model(self.policy.model, self.rank, directory, dtype)
         if trainer_state:
             save_state(self.engine, self.rank, directory)
 
