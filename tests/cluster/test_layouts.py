@@ -48,7 +48,7 @@ def learn(run, sequences, workers: int, stage: int, then=lambda learner: None):
     from learner.group import LearnerGroup
 
     settings = {"workers": workers, "zero_stage": stage}
-    learner = LearnerGroup(run.learner.model_copy(update=settings), run.model, seed=run.seed)
+    learner = LearnerGroup(run.learner.model_copy(update=settings), run.model, seed=run.seed, total_steps=1)
     try:
         gradients = learner.gradients(sequences)
         then(learner)
