@@ -1,6 +1,7 @@
 # Everything runs from here without an activated environment.
 #   make train         set up if needed, then train the tiny recipe, or go on with it (RECIPE=..., ARGS="--set seed=1")
 #   make test          set up if needed, then lint, types and all tests    (PYTEST_ARGS="-m 'not stack'")
+#   make bench         set up if needed, then every benchmark, and docs/benchmarks.md from what they found
 #   make tiny-policy   make the tiny recipe's starting policy again
 #   VENV=path          another place for the environment; several clones can share one
 #   PYTHON=python3.12  the interpreter that makes the environment (3.11 to 3.13)
@@ -20,7 +21,7 @@ TORCH := $(shell grep -m1 '^torch==' $(LOCK))
 # This clone's code comes first, also in an environment that another clone made.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: setup train test lint tiny-policy lock
+.PHONY: setup train test lint bench tiny-policy lock
 
 setup: $(STAMP)
 
@@ -44,6 +45,13 @@ test: lint
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+BENCHMARKS := memory embedding learner loss_memory prefix_cache rollouts weight_sync iteration startup
+
+bench: setup
+	$(BIN)/python -m pip install --no-deps --quiet -r requirements/bench.txt
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.report
 
 tiny-policy: setup
 	rm -rf build/tiny

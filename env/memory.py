@@ -2,6 +2,9 @@
 
 Vectors are given by the caller (an embedder serves many episodes at once); they are L2-normalised float32, so the
 inner product is the cosine similarity.
+
+An Update overwrites its row of the index in place, a Delete moves the last row into the gap: neither looks at the
+other entries, as FAISS's own `remove_ids` does.
 """
 
 from __future__ import annotations
@@ -48,7 +51,9 @@ class MemoryStore:
     def __post_init__(self) -> None:
         self._contents: dict[int, str] = {}
         self._next_id = 1
-        self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(self.dim))
+        self._index = faiss.IndexFlatIP(self.dim)
+        self._ids: list[int] = []  # of the entry in each row of the index
+        self._rows: dict[int, int] = {}  # the reverse
 
     def __len__(self) -> int:
         return len(self._contents)
@@ -66,7 +71,10 @@ class MemoryStore:
             self.log.append(LogItem("discard", None, content))
             return None
         entry_id, self._next_id = self._next_id, self._next_id + 1
-        self._add(entry_id, content, row)
+        self._index.add(row)
+        self._rows[entry_id] = len(self._ids)
+        self._ids.append(entry_id)
+        self._contents[entry_id] = content
         self.log.append(LogItem("create", entry_id, content))
         return entry_id
 
@@ -75,8 +83,8 @@ class MemoryStore:
         row = self._row(vector)
         if entry_id not in self._contents:
             return False
-        self._index.remove_ids(np.array([entry_id], dtype=np.int64))
-        self._add(entry_id, content, row)
+        self._vectors()[self._rows[entry_id]] = row
+        self._contents[entry_id] = content
         self.log.append(LogItem("update", entry_id, content))
         return True
 
@@ -84,7 +92,7 @@ class MemoryStore:
         """Remove an entry; False when there is none with this id."""
         if entry_id not in self._contents:
             return False
-        self._index.remove_ids(np.array([entry_id], dtype=np.int64))
+        self._drop_row(self._rows.pop(entry_id))
         content = self._contents.pop(entry_id)
         self.log.append(LogItem("delete", entry_id, content))
         return True
@@ -98,18 +106,16 @@ class MemoryStore:
         """The k entries most similar to vector [dim], best first; equal scores in order of id."""
         if not self._contents or k < 1:
             return []
-        scores, ids = self._index.search(self._row(vector), min(k, len(self)))
-        pairs = zip(ids[0].tolist(), scores[0].tolist(), strict=True)
-        found = [Entry(entry_id, self._contents[entry_id], score) for entry_id, score in pairs if entry_id >= 0]
+        scores, rows = self._index.search(self._row(vector), min(k, len(self)))
+        pairs = [(self._ids[row], score) for row, score in zip(rows[0], scores[0].tolist(), strict=True) if row >= 0]
+        found = [Entry(entry_id, self._contents[entry_id], score) for entry_id, score in pairs]
         return sorted(found, key=lambda entry: (-entry.score, entry.entry_id))
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state; `restore` brings it back. `vectors` is float32 [entries, dim] in the order of `entries`."""
-        ids = list(self._contents)
-        vectors = [self._index.reconstruct(entry_id) for entry_id in ids]
         return {
             "entries": dict(self._contents),
-            "vectors": np.stack(vectors) if ids else np.zeros((0, self.dim), np.float32),
+            "vectors": self._vectors()[[self._rows[entry_id] for entry_id in self._contents]],
             "next_id": self._next_id,
             "scratchpad": self.scratchpad,
             "discarded": self.discarded,
@@ -122,15 +128,26 @@ class MemoryStore:
         if vectors.shape != (len(state["entries"]), self.dim):
             raise ValueError(f"vectors: shape {vectors.shape}, expected {(len(state['entries']), self.dim)}")
         self._contents = dict(state["entries"])
+        self._ids = list(self._contents)
+        self._rows = {entry_id: row for row, entry_id in enumerate(self._ids)}
         self._index.reset()
-        if self._contents:
-            self._index.add_with_ids(vectors, np.fromiter(self._contents, np.int64))
+        self._index.add(np.ascontiguousarray(vectors))
         self._next_id, self.scratchpad = state["next_id"], state["scratchpad"]
         self.discarded, self.log = state["discarded"], list(state["log"])
 
-    def _add(self, entry_id: int, content: str, row: np.ndarray) -> None:
-        self._index.add_with_ids(row, np.array([entry_id], dtype=np.int64))
-        self._contents[entry_id] = content
+    def _vectors(self) -> np.ndarray:
+        """The index's own vectors, float32 [entries, dim]; valid until an entry is added or removed."""
+        flat = faiss.rev_swig_ptr(self._index.get_xb(), len(self._ids) * self.dim)
+        return flat.reshape(len(self._ids), self.dim)
+
+    def _drop_row(self, row: int) -> None:
+        vectors, last = self._vectors(), len(self._ids) - 1
+        moved = self._ids.pop()
+        if row != last:
+            vectors[row] = vectors[last]
+            self._ids[row], self._rows[moved] = moved, row
+        self._index.codes.resize(last * self._index.code_size)
+        self._index.ntotal = last
 
     def _row(self, vector: np.ndarray) -> np.ndarray:
         row = np.ascontiguousarray(vector, dtype=np.float32).reshape(1, -1)

@@ -60,8 +60,9 @@ class LearnerConfig(Section):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     save_dtype: Literal["float32", "bfloat16"] | None = Field(None, description="of saved models; None: dtype")
     gradient_checkpointing: bool = False
-    attention: str = Field("sdpa", description="transformers attention implementation")
-    micro_batch_tokens: int = Field(16384, ge=16, description="token budget of one forward pass, padding included")
+    share_prefixes: bool = Field(True, description="compute what turns of a micro-batch begin with once (exact)")
+    attention: str = Field("sdpa", description="transformers attention implementation; sdpa with share_prefixes")
+    micro_batch_tokens: int = Field(16384, ge=16, description="tokens of one forward pass, shared ones counted once")
     logit_chunk_tokens: int = Field(1024, ge=1, description="rows of logits held at once")
     lora: LoraConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -158,5 +158,6 @@ class LearnerGroup:
             workers=self.config.workers,
             budget=self.config.micro_batch_tokens,
             logit_rows=self.config.logit_chunk_tokens,
+            share_prefixes=self.config.share_prefixes,
             old_logprobs=old,
         )

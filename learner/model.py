@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from env.errors import UserError
 from learner.config import LearnerConfig, LoraConfig
+from learner.prefixes import ATTENTION, Layout, check_attention
 
 
 class Policy(nn.Module):
@@ -26,16 +27,23 @@ class Policy(nn.Module):
         self.model = model
 
     def forward(
-        self, input_ids: Tensor, positions: Tensor, targets: Tensor, chunks: int, entropy_gradient: bool = False
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        targets: Tensor,
+        chunks: int,
+        entropy_gradient: bool = False,
+        layout: Layout | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probability of each target and entropy of its distribution, both float32 [N].
 
         Args: ``input_ids`` int64 [B, L], padded on the right; ``positions`` int64 [N], indexes into [B * L] of the
         tokens before the targets; ``targets`` int64 [N]; ``chunks`` that the N rows of logits are computed in, the
-        same number on every rank (ZeRO-3 gathers the output layer for each).
+        same number on every rank (ZeRO-3 gathers the output layer for each); ``layout`` of a row that shares prefixes.
         """
         backbone = self.model.base_model
-        hidden = backbone(input_ids=input_ids, use_cache=False).last_hidden_state
+        shared = {} if layout is None else {"layout": layout, "position_ids": input_ids.new_tensor(layout.depths)}
+        hidden = backbone(input_ids=input_ids, use_cache=False, **shared).last_hidden_state
         hidden = hidden.flatten(0, 1)[positions]
         if chunks == 1:
             return self._score(hidden, targets, entropy_gradient)
@@ -94,7 +102,7 @@ def load_model(path: str, config: LearnerConfig) -> PreTrainedModel:
         model, report = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attention,
+            attn_implementation=ATTENTION if config.share_prefixes else config.attention,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -102,6 +110,8 @@ def load_model(path: str, config: LearnerConfig) -> PreTrainedModel:
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise UserError(f"model '{path}' lacks {len(missing)} tensors, the first is {missing[0]}")
+    if config.share_prefixes:
+        check_attention(model.config)
     return model
 
 

@@ -115,7 +115,7 @@ class LearnerWorker:
 
     def _forward(self, module: Any, batch: MicroBatch, entropy_gradient: bool) -> tuple[Tensor, Tensor]:
         ids, positions, targets = map(self._tensor, (batch.input_ids, batch.positions, batch.targets))
-        return module(ids, positions, targets, batch.chunks, entropy_gradient)
+        return module(ids, positions, targets, batch.chunks, entropy_gradient, batch.layout)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.tensor(values, device=self.engine.device)  # a copy: arrays out of the object store are read-only

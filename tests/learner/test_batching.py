@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from learner.batching import plan
 from learner.types import TrainSequence
-from tests.learner.conftest import random_batch
+from tests.learner.conftest import grouped_batch, random_batch
 
 
 def ones(batch: list[TrainSequence]) -> list[np.ndarray]:
@@ -30,17 +30,32 @@ def test_one_micro_batch_in_full() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(count=st.integers(1, 40), seed=st.integers(0, 99), workers=st.integers(1, 5), budget=st.integers(16, 300))
-def test_every_token_is_scored_once_and_the_budget_holds(count: int, seed: int, workers: int, budget: int) -> None:
-    batch = random_batch(count, seed)
-    shares = plan(batch, ones(batch), workers=workers, budget=budget)
+@given(
+    groups=st.integers(0, 10),
+    seed=st.integers(0, 99),
+    workers=st.integers(1, 5),
+    budget=st.integers(16, 300),
+    share=st.booleans(),
+)
+def test_every_token_is_scored_once_and_the_budget_holds(
+    groups: int, seed: int, workers: int, budget: int, share: bool
+) -> None:
+    batch = grouped_batch(groups, 4, seed) if groups > 1 else random_batch(1 + groups, seed)
+    shares = plan(batch, ones(batch), workers=workers, budget=budget, share_prefixes=share)
     assert len(shares) == workers and len({len(share) for share in shares}) == 1
     made = [micro_batch for share in shares for micro_batch in share]
     real = [micro_batch for micro_batch in made if micro_batch.weights.any()]
-    assert sorted(row for micro_batch in real for row in micro_batch.rows) == list(range(count))
+    assert sorted(row for micro_batch in real for row in micro_batch.rows) == list(range(len(batch)))
     assert sum(m.weights.sum() for m in made) == sum(len(s.output_ids) for s in batch)
     assert all(m.input_ids.size <= budget or len(m.rows) == 1 for m in made)
     assert len(made) - len(real) < workers
+    for micro_batch in made:
+        ends = iter(micro_batch.targets)
+        flat = micro_batch.input_ids.flatten()
+        for row, places in micro_batch.split(micro_batch.positions, batch):
+            before = [batch[row].prompt_ids[-1], *batch[row].output_ids[:-1]]
+            assert flat[places].tolist() == before
+            assert [next(ends) for _ in before] == batch[row].output_ids
 
 
 def test_workers_cut_the_logits_of_one_round_into_as_many_chunks() -> None:

@@ -23,7 +23,7 @@ from learner.group import LearnerGroup
 from learner.losses import PolicyTerms, policy_loss
 from learner.model import load_policy
 from learner.types import TrainSequence
-from tests.learner.conftest import random_batch, recorded_batch
+from tests.learner.conftest import grouped_batch, random_batch, recorded_batch
 
 pytestmark = pytest.mark.stack
 
@@ -38,12 +38,12 @@ CONFIG = LearnerConfig(
 
 @pytest.fixture(
     scope="module",
-    params=[(0, 1), (0, 2), (1, 2), (2, 2), (3, 2)],
-    ids=lambda value: f"zero{value[0]}-workers{value[1]}",
+    params=[(0, 1, False), (0, 2, True), (1, 2, True), (2, 2, True), (3, 2, True)],
+    ids=lambda value: f"zero{value[0]}-workers{value[1]}{'-shared' * value[2]}",
 )
 def group(request: pytest.FixtureRequest, model_path: Path, local_ray: None) -> Iterator[LearnerGroup]:
-    stage, workers = request.param
-    config = CONFIG.model_copy(update={"zero_stage": stage, "workers": workers})
+    stage, workers, shared = request.param
+    config = CONFIG.model_copy(update={"zero_stage": stage, "workers": workers, "share_prefixes": shared})
     learner = LearnerGroup(config, str(model_path), seed=1)
     yield learner
     learner.shutdown()
@@ -66,8 +66,10 @@ def full_batch_gradient(model_path: Path, batch: list[TrainSequence]) -> dict[st
     return {name: parameter.grad.numpy() for name, parameter in policy.model.named_parameters()}
 
 
-def test_the_gradient_is_that_of_the_full_batch(group: LearnerGroup, model_path: Path) -> None:
-    batch = random_batch(25)
+@pytest.mark.parametrize("batch", [random_batch(25), grouped_batch(6)], ids=["random", "grouped"])
+def test_the_gradient_is_that_of_the_full_batch(
+    group: LearnerGroup, model_path: Path, batch: list[TrainSequence]
+) -> None:
     expected = full_batch_gradient(model_path, batch)
     found = group.gradients(batch)
     assert found.keys() == expected.keys()

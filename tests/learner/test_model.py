@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from env.errors import UserError
 from learner.advantages import policy_weights
@@ -56,6 +58,34 @@ def test_chunks_recompute_to_the_same_gradient(model_path: Path) -> None:
         return torch.cat([p.grad.flatten() for p in policy.parameters()])
 
     torch.testing.assert_close(gradient(5), gradient(1024), atol=1e-4, rtol=1e-4)
+
+
+class LargestLogits(TorchDispatchMode):
+    """The most rows of any tensor over the vocabulary that an operation returns, backward pass included."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.rows, self._vocabulary = 0, vocabulary
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.shape[-1:] == (self._vocabulary,):
+                self.rows = max(self.rows, tensor.numel() // self._vocabulary)
+        return result
+
+
+@pytest.mark.parametrize(("logit_rows", "most"), [(80, 80), (1024, 240)])
+def test_logits_are_never_held_for_more_rows_than_a_chunk(model_path: Path, logit_rows: int, most: int) -> None:
+    made = one_micro_batch([TrainSequence([7, 8], [9] * 60, [1.0] * 60) for _ in range(4)], logit_rows)
+    policy = load_policy(str(model_path), CONFIG)
+    vocabulary = policy.model.config.vocab_size
+    assert made.targets.size == 240 and policy.model.config.hidden_size < 80  # the head's own matrix is no logits
+    with LargestLogits(vocabulary) as largest:
+        run(policy, made)[0].sum().backward()
+    assert largest.rows == most
 
 
 def test_entropy_has_a_gradient_only_when_asked_for(model_path: Path) -> None:
