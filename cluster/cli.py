@@ -102,6 +102,29 @@ def rollout(
 
 
 @app.command()
+def plan(
+    recipe: Recipe,
+    gpu: Annotated[str, typer.Option(help="e.g. h100-80gb; cpu: measure this machine for a minute or two")],
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs per node")] = 8,
+    steps: Annotated[int | None, typer.Option(min=1, help="iterations to plan for; else the recipe's")] = None,
+    output_tokens: Annotated[float | None, typer.Option(min=1, help="per turn; else the paper's")] = None,
+    sft: Annotated[bool, typer.Option("--sft", help="Plan `atommem sft` instead of train.")] = False,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Say what a recipe needs of a cluster: memory, what fits, seconds and days (docs/plan.md)."""
+    from cluster.recipes import load_recipe
+
+    config = load_recipe(recipe, set_)
+    from cluster.planning.show import plan_and_show
+
+    fits = plan_and_show(
+        config, gpu=gpu, nodes=nodes, gpus=gpus, steps=steps, output_tokens=output_tokens, sft=sft
+    )  # fmt: skip
+    raise typer.Exit(0 if fits else 1)
+
+
+@app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="A run's directory, finished or not.", show_default=False)],
 ) -> None:

@@ -33,6 +33,15 @@ class RayConfig(Section):
     log_to_driver: bool = Field(False, description="show what the actors print")
 
 
+class PlacementConfig(Section):
+    """Where the actors go."""
+
+    colocate: bool = Field(
+        False, description="each engine shares its device with a learner worker, and sleeps while that one works"
+    )
+    timeout_s: float = Field(300.0, gt=0, description="what finds no room for this long is refused")
+
+
 class TrackingConfig(Section):
     """Where metrics go besides metrics.jsonl."""
 
@@ -53,6 +62,7 @@ class RunConfig(Section):
     sft: SFTConfig = SFTConfig()
     loop: LoopConfig = LoopConfig()
     ray: RayConfig = RayConfig()
+    placement: PlacementConfig = PlacementConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @property
@@ -95,4 +105,25 @@ class RunConfig(Section):
                 "rollout.engine.weight_transfer is nccl, which needs GPUs: set rollout.engine.num_gpus "
                 f"({engine.num_gpus:g}) and learner.num_gpus ({self.learner.num_gpus:g}), or use shm"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_colocated(self) -> RunConfig:
+        engine, workers = self.rollout.engine, self.learner.workers
+        if not self.placement.colocate:
+            return self
+        if engine.count != workers or engine.tensor_parallel != 1:
+            raise ValueError(
+                "placement.colocate pairs each engine with a learner worker: rollout.engine.count "
+                f"({engine.count}) must equal learner.workers ({workers}), and "
+                f"rollout.engine.tensor_parallel ({engine.tensor_parallel}) be 1"
+            )
+        if self.rollout.max_staleness:
+            raise ValueError(
+                f"rollout.max_staleness is {self.rollout.max_staleness}: an engine that sleeps while the learner works "
+                "(placement.colocate) cannot sample meanwhile; set it to 0"
+            )
+        if engine.weight_transfer == "nccl":
+            raise ValueError("placement.colocate needs rollout.engine.weight_transfer shm: NCCL joins no two processes "
+                             "on one GPU")
         return self
