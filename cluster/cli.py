@@ -125,6 +125,34 @@ def plan(
 
 
 @app.command()
+def submit(
+    recipe: Recipe,
+    address: Annotated[str, typer.Option(help="The cluster's dashboard, e.g. http://HEAD:8265", show_default=False)],
+    follow: Annotated[bool, typer.Option("--follow", help="Print the job's log until it ends.")] = False,
+    job: Annotated[Path, typer.Option(help="The job's entrypoint, environment and resources.")] = Path("ray_job.yaml"),
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Train as a Ray job; the same run submitted again is followed, or resumed when it has ended."""
+    from cluster.recipes import load_recipe
+
+    config = load_recipe(recipe, set_)
+    from cluster.jobs import submit as go
+
+    raise typer.Exit(0 if go(config, recipe, set_, address=address, job_file=job, follow=follow) else 1)
+
+
+@app.command()
+def status(
+    run: Annotated[Path, typer.Argument(help="A run's name, or its directory.", show_default=False)],
+    stacks: Annotated[bool, typer.Option("--stacks", help="Have it write the stacks of all its processes.")] = False,
+) -> None:
+    """Say what a run is doing: phase, throughput, who is alive, what failed."""
+    from cluster.status_view import show_status
+
+    show_status(run, stacks)
+
+
+@app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="A run's directory, finished or not.", show_default=False)],
 ) -> None:

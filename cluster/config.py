@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -27,25 +28,17 @@ class LoopConfig(Section):
 class RayConfig(Section):
     """The Ray cluster: an address to join, or the resources of a private one on this machine."""
 
-    address: str | None = Field(None, description="e.g. auto; None: start a private Ray on this machine")
+    address: str | None = Field(None, description="e.g. auto; None: a private Ray on this machine, or the job's own")
     num_cpus: int | None = Field(None, ge=1, description="of a private Ray; None: all cores")
     object_store_mb: int | None = Field(None, ge=80, description="of a private Ray")
     log_to_driver: bool = Field(False, description="show what the actors print")
-
-
-class PlacementConfig(Section):
-    """Where the actors go."""
-
-    colocate: bool = Field(
-        False, description="each engine shares its device with a learner worker, and sleeps while that one works"
-    )
-    timeout_s: float = Field(300.0, gt=0, description="what finds no room for this long is refused")
 
 
 class TrackingConfig(Section):
     """Where metrics go besides metrics.jsonl."""
 
     tensorboard: bool = True
+    prometheus: bool = Field(True, description="as Ray metrics, on every Ray node's metrics port")
     wandb_project: str | None = Field(None, description="Weights & Biases project; needs the package wandb")
 
 
@@ -62,13 +55,12 @@ class RunConfig(Section):
     sft: SFTConfig = SFTConfig()
     loop: LoopConfig = LoopConfig()
     ray: RayConfig = RayConfig()
-    placement: PlacementConfig = PlacementConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @property
     def directory(self) -> Path:
-        """Where the run is written."""
-        return Path(self.run_dir or f"runs/{self.name}")
+        """Where the run is written; the environment's ATOMMEM_RUNS stands for `runs` (jobs need a lasting place)."""
+        return Path(self.run_dir or Path(os.environ.get("ATOMMEM_RUNS", "runs")) / self.name)
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -110,20 +102,21 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _can_be_colocated(self) -> RunConfig:
         engine, workers = self.rollout.engine, self.learner.workers
-        if not self.placement.colocate:
+        if not engine.colocate:
             return self
         if engine.count != workers or engine.tensor_parallel != 1:
             raise ValueError(
-                "placement.colocate pairs each engine with a learner worker: rollout.engine.count "
+                "rollout.engine.colocate pairs each engine with a learner worker: rollout.engine.count "
                 f"({engine.count}) must equal learner.workers ({workers}), and "
                 f"rollout.engine.tensor_parallel ({engine.tensor_parallel}) be 1"
             )
         if self.rollout.max_staleness:
             raise ValueError(
                 f"rollout.max_staleness is {self.rollout.max_staleness}: an engine that sleeps while the learner works "
-                "(placement.colocate) cannot sample meanwhile; set it to 0"
+                "(rollout.engine.colocate) cannot sample meanwhile; set it to 0"
             )
         if engine.weight_transfer == "nccl":
-            raise ValueError("placement.colocate needs rollout.engine.weight_transfer shm: NCCL joins no two processes "
-                             "on one GPU")
+            raise ValueError(
+                "rollout.engine.colocate needs rollout.engine.weight_transfer shm: NCCL joins no processes on one GPU"
+            )
         return self
