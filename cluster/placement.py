@@ -29,7 +29,7 @@ def bundles_of(run: RunConfig, with_learner: bool) -> list[Bundle]:
     bundles = [Bundle("rollout.engine", engine.num_cpus, engine.num_gpus)] * engine.count
     if with_learner:
         learners = [Bundle("learner.workers", learner.num_cpus, learner.num_gpus)] * learner.workers
-        bundles = _paired(bundles, learners) if run.placement.colocate else bundles + learners
+        bundles = _paired(bundles, learners) if engine.colocate else bundles + learners
     return bundles + [Bundle("rollout.runners", rollout.runner_cpus, 0.0)] * rollout.runners
 
 

@@ -101,7 +101,7 @@ class Fit:
 def learner_room(config: RunConfig, device: float) -> float:
     """Bytes that a learner may fill: what an engine on the same GPU leaves, unless that one sleeps meanwhile."""
     engine, learner = config.rollout.engine, config.learner
-    shared = 0 < learner.num_gpus < 1 and 0 < engine.num_gpus < 1 and not config.placement.colocate
+    shared = 0 < learner.num_gpus < 1 and 0 < engine.num_gpus < 1 and not engine.colocate
     return device * (1 - engine.gpu_memory_utilization) if shared else device
 
 

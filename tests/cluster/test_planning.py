@@ -6,7 +6,14 @@ import pytest
 
 from cluster.config import RunConfig
 from cluster.planning.hardware import Efficiency, Gpu
-from cluster.planning.memory import cached_tokens, engine_memory, fit_engine, fit_learner, learner_memory, learner_room
+from cluster.planning.memory import (
+    cached_tokens,
+    engine_memory,
+    fit_engine,
+    fit_learner,
+    learner_memory,
+    learner_room,
+)
 from cluster.planning.plan import plan
 from cluster.planning.probe import Probe, Timing
 from cluster.planning.roofline import Phases, decode_step, devices, phases_of
@@ -96,7 +103,7 @@ def test_what_does_not_fit_comes_with_the_setting_that_mends_it(paper: RunConfig
 def test_a_learner_has_what_an_engine_on_its_gpu_leaves() -> None:
     small = load_recipe(RECIPES / "qwen3-0.6b.yaml")
     assert learner_room(small, 24e9) == pytest.approx(24e9 * 0.65)
-    asleep = small.model_copy(update={"placement": small.placement.model_copy(update={"colocate": True})})
+    asleep = load_recipe(RECIPES / "qwen3-0.6b.yaml", ["rollout.engine.colocate=true"])
     assert learner_room(asleep, 24e9) == 24e9
 
 
