@@ -1,6 +1,7 @@
 """Which actors find a node, by hand."""
 
 from cluster.config import RunConfig
+from cluster.elastic import room_for_runners
 from cluster.placement import Bundle, bundles_of, described, listed, unplaced
 
 
@@ -42,3 +43,11 @@ def test_each_bundle_and_each_node_is_named() -> None:
     nodes = {"10.0.0.1": {"CPU": 8.0, "GPU": 3.0}, "10.0.0.2": {"CPU": 2.0}}
     assert listed(unplaced(bundles_of(large, with_learner=True), nodes)) == "1 x 1 CPU and 1 GPU (rollout.engine)"
     assert described(nodes) == "node 10.0.0.1: 8 CPU and 3 GPU; node 10.0.0.2: 2 CPU and 0 GPU"
+
+
+def test_runners_join_as_far_as_nodes_and_the_recipe_allow() -> None:
+    elastic = run(runners=2, max_runners=6, runner_cpus=0.5, engine={"count": 1})
+    assert room_for_runners(elastic, 2, {"a": {"CPU": 0.4}, "b": {"CPU": 1.0}}) == 2, "0.4 of a CPU holds none"
+    assert room_for_runners(elastic, 2, {"a": {"CPU": 64.0}}) == 4, "that makes six"
+    assert room_for_runners(elastic, 6, {"a": {"CPU": 64.0}}) == 0
+    assert room_for_runners(run(runners=2, runner_cpus=0.5), 2, {"a": {"CPU": 64.0}}) == 0, "without max_runners none"
