@@ -48,6 +48,10 @@ def train(
     from cluster.rundir import RunDir
 
     config = load_recipe(recipe, set_)
+    if resume and config.loop.mirror:
+        from cluster.mirror import Mirror
+
+        Mirror(config.loop.mirror, config.name, config.loop.keep_checkpoints).fetch(RunDir(config.directory))
     run = RunDir.open(config, resume)
     from cluster.train import train as go
 

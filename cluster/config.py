@@ -22,6 +22,9 @@ class LoopConfig(Section):
     eval_seed: int = Field(1234, description="of the held-out tasks; the same whatever the run's seed")
     checkpoint_every: int = Field(10, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
+    mirror: str | None = Field(
+        None, description="fsspec URL, e.g. s3://bucket/runs: checkpoints go there too, in the background"
+    )
     save_trajectories: int = Field(4, ge=0, description="trajectories written per iteration, whole groups first")
 
 

@@ -18,6 +18,7 @@ from cluster.algorithm import GRPO, RESULTS, GRPOConfig
 from cluster.config import RunConfig
 from cluster.console import console, evaluation_line, iteration_line, working
 from cluster.guards import disk_room
+from cluster.mirror import Mirror
 from cluster.recovery import Recovery
 from cluster.rundir import RunDir, step_of
 from cluster.session import ray_session
@@ -57,7 +58,7 @@ class TrainingRun:
         self.config, self.run, self.algo, self.heart = config, run, algo, heart
         algo.on_phase = lambda phase: heart.enter(phase, algo.loop.step + 1)
         heart.alive, heart.events, heart.dump = algo.alive, lambda: algo.events, dump_stacks
-        self.held_out = _held_out(config)
+        self.held_out, self.mirror = _held_out(config), Mirror.of(config)
         if checkpoint is not None:
             with working(f"restoring {checkpoint.name}"):
                 algo.restore_from_path(checkpoint)
@@ -76,6 +77,8 @@ class TrainingRun:
                 self._go_on(interrupted)
             except LearnerError as error:
                 recovery.recover(error)
+        if self.mirror and (failure := self.mirror.wait()):
+            console.print(f"[red]{failure}[/]")
         if interrupted:
             console.print(f"interrupted after iteration {self.algo.loop.step}: --resume goes on from here")
 
@@ -104,7 +107,15 @@ class TrainingRun:
         self.heart.finished(row)
         console.print(iteration_line(row, loop.iterations))
         if made is not None:
-            self.run.commit(step, made, loop.keep_checkpoints)
+            self._commit(step, made)
+
+    def _commit(self, step: int, made: Path) -> None:
+        """The checkpoint becomes the last one; then its copy is begun, after the one before it has ended."""
+        if self.mirror and (failure := self.mirror.wait()):
+            self.algo.events.append(failure)
+        place = self.run.commit(step, made, self.config.loop.keep_checkpoints)
+        if self.mirror:
+            self.mirror.copy(self.run, place)
 
     def _checkpoint(self, step: int) -> Path:
         """A checkpoint beside its place, not yet committed."""

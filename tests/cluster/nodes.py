@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
 
 
@@ -25,6 +28,8 @@ class Nodes:
 def raylets(count: int, cpus: float) -> Iterator[Nodes]:
     """A head without CPUs and ``count`` workers of ``cpus`` each, every one with its own raylet; ended afterwards."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # jobs call `atommem`
+    os.environ["PYTHONPATH"] = str(ROOT)
     os.environ.setdefault("RAY_raylet_start_wait_time_s", str(TIMEOUT_S))
     from ray.cluster_utils import Cluster
 
