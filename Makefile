@@ -3,6 +3,8 @@
 #   make test          set up if needed, then lint, types and all tests    (PYTEST_ARGS="-m 'not stack'")
 #   make bench         set up if needed, then every benchmark, and docs/benchmarks.md from what they found
 #   make tiny-policy   make the tiny recipe's starting policy again
+#   make chaos         the tiny recipe on four raylets while actors and nodes are killed for 20 minutes (ARGS="--seed 2")
+#   make audit         known vulnerabilities of the pinned packages
 #   VENV=path          another place for the environment; several clones can share one
 #   PYTHON=python3.12  the interpreter that makes the environment (3.11 to 3.13)
 
@@ -21,7 +23,7 @@ TORCH := $(shell grep -m1 '^torch==' $(LOCK))
 # This clone's code comes first, also in an environment that another clone made.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: setup train test lint bench tiny-policy lock
+.PHONY: setup train test lint bench tiny-policy lock chaos audit
 
 setup: $(STAMP)
 
@@ -60,6 +62,15 @@ tiny-policy: setup
 	$(BIN)/atommem sft recipes/tiny-sft.yaml --out build/tiny/policy
 	rm -rf models/tiny-policy
 	mv build/tiny/policy models/tiny-policy
+
+chaos: setup
+	RAY_AUTH_MODE=disabled PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/chaos.py $(ARGS)
+
+# pip-audit stays out of the environment: it is fetched for the occasion, and asks the public advisory database.
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	build/audit/bin/pip-audit --no-deps --disable-pip --requirement $(LOCK)
 
 # Pin what the environment has now (after changing a version in it and passing the tests).
 lock:

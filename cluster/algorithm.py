@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,7 +28,10 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from cluster.config import RunConfig
+from cluster.elastic import ask_autoscaler, grow
+from cluster.guards import SkippedUpdates, poisoned
 from cluster.metrics import rollout_metrics, speed
+from cluster.resources import await_resources, reserve_pairs
 from cluster.rollouts import launch, requests_for, start_runners, stream_of
 from cluster.rundir import write_text
 from env.errors import UserError
@@ -45,11 +48,18 @@ RESULTS = "grpo"  # where an iteration's row lies in RLlib's result
 
 @dataclass
 class LoopState:
-    """All that the loop itself has to remember: finished iterations, tasks taken, the policy's version."""
+    """All that the loop itself has to remember: finished iterations, tasks taken, the policy's version, and the
+    tasks that failed whenever they were tried."""
 
     step: int = 0
     position: int = 0
     policy_version: int = 0
+    quarantined: list[str] = field(default_factory=list)
+
+    def counters(self) -> dict[str, float]:
+        """The state as part of an iteration's row."""
+        counts = {"step": self.step, "position": self.position, "policy_version": self.policy_version}
+        return {**counts, "tasks/quarantined": float(len(self.quarantined))}
 
 
 @dataclass
@@ -83,6 +93,7 @@ class GRPO(Algorithm):
     run_config: RunConfig
     loop: LoopState
     sampled: list[Group]  # in the last iteration, dropped groups included
+    on_phase: Callable[[str], None] = staticmethod(lambda phase: None)  # told what the loop turns to
     _ahead: Future[Batch] | None = None  # the next batch, being sampled while the learner works
     _background: ThreadPoolExecutor
 
@@ -108,18 +119,21 @@ class GRPO(Algorithm):
         metrics = rollout_metrics(groups, batch.sampled, age, grpo)
         learned = self._learn(sequences_from_groups(groups, grpo))
         self.loop.step, self.loop.position, self.sampled = self.loop.step + 1, batch.end, batch.sampled
-        row = {**asdict(self.loop), **metrics, **learned, **self._seconds, **self._usage()}
+        self.loop.quarantined = sorted({*self.loop.quarantined, *poisoned(batch.sampled)})
+        row = {**self.loop.counters(), **metrics, **learned, **self._seconds, **self._usage()}
         for key, value in {**row, **speed(row, batch.seconds)}.items():
             self.metrics.log_value((RESULTS, key), float(value), reduce="item")
 
     def _sample(self, start: int) -> Batch:
         """A batch of groups; with dynamic sampling, groups that teach nothing are replaced by further tasks'."""
         rollout, started = self.run_config.rollout, time.monotonic()
+        grow(self.run_config, self.rollout_side)
         batch = Batch(end=start)
         for _ in range(1 + (rollout.max_refills if rollout.drop_equal_groups else 0)):
             positions = range(batch.end, batch.end + rollout.tasks_per_batch - len(batch.groups))
             requests = requests_for(self.run_config, self.stream, positions, rollout.group_size, rollout.sampling)
-            batch.sampled += self.collector.run(requests)
+            banned = set(self.loop.quarantined)
+            batch.sampled += self.collector.run([request for request in requests if request.task.task_id not in banned])
             batch.groups, _ = select(batch.sampled, rollout.drop_equal_groups)
             batch.end = positions.stop
             if len(batch.groups) >= rollout.tasks_per_batch:
@@ -131,12 +145,25 @@ class GRPO(Algorithm):
         """One update, brought to the engines under the next version; nothing when there is nothing to learn from."""
         if not sequences:
             return {}
-        with self._timed("learn"):
+        with self._timed("learn"), self._engines_asleep():
             learned = self.learner_group.update(sequences)
+        self.skipped_updates.note(learned["updates/skipped"])
         self.loop.policy_version += 1
         with self._timed("sync"):
             self.weight_sync.push(self.loop.policy_version)
         return learned
+
+    @contextmanager
+    def _engines_asleep(self) -> Iterator[None]:
+        """While the learner works, where both share devices; else they go on."""
+        if not self.run_config.rollout.engine.colocate:
+            yield
+            return
+        self.rollout_side.pool.sleep()
+        try:
+            yield
+        finally:
+            self.rollout_side.pool.wake()
 
     def settle(self) -> None:
         """Wait until no episode is being played, so that the collector is free for others (evaluation)."""
@@ -145,9 +172,24 @@ class GRPO(Algorithm):
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
+        self.on_phase(phase)
         start = time.monotonic()
         yield
         self._seconds[f"time/{phase}"] = time.monotonic() - start
+
+    def alive(self) -> dict[str, str]:
+        """How many of each kind of actor are there, as `2 of 2`."""
+        side, runners = self.rollout_side, self.env_runner_group
+        return {
+            "engines": f"{side.watch.up} of {len(side.pool.handles)}",
+            "runners": f"{runners.num_healthy_remote_env_runners()} of {runners.num_remote_env_runners()}",
+            "learners": f"{len(self.learner_group.workers)} of {self.run_config.learner.workers}",
+        }
+
+    @property
+    def events(self) -> list[str]:
+        """What died, hung and came back."""
+        return self.rollout_side.watch.events
 
     def _usage(self) -> dict[str, float]:
         """Resident memory of this process and of the engines, and the engines' prefix-cache hits so far."""
@@ -157,6 +199,8 @@ class GRPO(Algorithm):
             "memory/driver_mb": psutil.Process().memory_info().rss / 2**20,
             "memory/engine_mb": engines.get("memory_mb", 0.0),
             "cache/prefix_hit_rate": hits,
+            "restarts/engines": float(self.rollout_side.watch.restarts),
+            "restarts/runners": float(self.env_runner_group.num_remote_worker_restarts()),
         }
 
     # -- starting and stopping -----------------------------------------------------------------------------------------
@@ -170,12 +214,31 @@ class GRPO(Algorithm):
         self.callbacks, self.evaluation_config = [self.config.callbacks_class()], self.config
         self.env_to_module_connector = self.module_to_env_connector = None
         self.stream = stream_of(run)
-        pool = launch(run, with_learner=True)
-        self.learner_group = LearnerGroup(run.learner, run.model, seed=run.seed, total_steps=run.loop.iterations)
+        self.skipped_updates = SkippedUpdates(run.learner.max_skipped_updates)
+        if run.rollout.engine.colocate:
+            await_resources(run, with_learner=True)
+        pairs = reserve_pairs(run)
+        pool = launch(run, with_learner=True, placement=pairs)
+        self.learner_group = LearnerGroup(
+            run.learner, run.model, seed=run.seed, total_steps=run.loop.iterations, placement=pairs
+        )  # fmt: skip
         self.rollout_side = start_runners(run, pool, self.logdir, self.trial_id)
         self.env_runner_group, self.collector = self.rollout_side.runners, self.rollout_side.collector
         self.weight_sync = WeightSync(self.learner_group, pool)
+        ask_autoscaler(run)
         self._set_up_metrics()
+
+    def restart_learner(self) -> None:
+        """Start the learner's workers anew, after they were lost, without touching engines; then restore."""
+        self.settle()
+        self._ahead = None
+        self.learner_group.restart()
+        self.weight_sync.reopen()
+
+    def begin_again(self) -> None:
+        """Go back to the start of the run, with the learner as it started."""
+        self.set_state({"loop": asdict(LoopState())})
+        self.weight_sync.push(0)
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Nothing to do: runners keep nothing between iterations, and the collector asks dead ones to come back."""
@@ -186,6 +249,7 @@ class GRPO(Algorithm):
         self.settle()
         super().cleanup()
         if hasattr(self, "rollout_side"):
+            self.rollout_side.watch.stop()
             self.rollout_side.pool.shutdown()
 
     @classmethod

@@ -48,6 +48,10 @@ def train(
     from cluster.rundir import RunDir
 
     config = load_recipe(recipe, set_)
+    if resume and config.loop.mirror:
+        from cluster.mirror import Mirror
+
+        Mirror(config.loop.mirror, config.name, config.loop.keep_checkpoints).fetch(RunDir(config.directory))
     run = RunDir.open(config, resume)
     from cluster.train import train as go
 
@@ -99,6 +103,57 @@ def rollout(
     from cluster.play import show_episodes
 
     show_episodes(config, episodes)
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    gpu: Annotated[str, typer.Option(help="e.g. h100-80gb; cpu: measure this machine for a minute or two")],
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs per node")] = 8,
+    steps: Annotated[int | None, typer.Option(min=1, help="iterations to plan for; else the recipe's")] = None,
+    output_tokens: Annotated[float | None, typer.Option(min=1, help="per turn; else the paper's")] = None,
+    sft: Annotated[bool, typer.Option("--sft", help="Plan `atommem sft` instead of train.")] = False,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Say what a recipe needs of a cluster: memory, what fits, seconds and days (docs/plan.md)."""
+    from cluster.recipes import load_recipe
+
+    config = load_recipe(recipe, set_)
+    from cluster.planning.show import plan_and_show
+
+    fits = plan_and_show(
+        config, gpu=gpu, nodes=nodes, gpus=gpus, steps=steps, output_tokens=output_tokens, sft=sft
+    )  # fmt: skip
+    raise typer.Exit(0 if fits else 1)
+
+
+@app.command()
+def submit(
+    recipe: Recipe,
+    address: Annotated[str, typer.Option(help="The cluster's dashboard, e.g. http://HEAD:8265", show_default=False)],
+    follow: Annotated[bool, typer.Option("--follow", help="Print the job's log until it ends.")] = False,
+    job: Annotated[Path, typer.Option(help="The job's entrypoint, environment and resources.")] = Path("ray_job.yaml"),
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Train as a Ray job; the same run submitted again is followed, or resumed when it has ended."""
+    from cluster.recipes import load_recipe
+
+    config = load_recipe(recipe, set_)
+    from cluster.jobs import submit as go
+
+    raise typer.Exit(0 if go(config, recipe, set_, address=address, job_file=job, follow=follow) else 1)
+
+
+@app.command()
+def status(
+    run: Annotated[Path, typer.Argument(help="A run's name, or its directory.", show_default=False)],
+    stacks: Annotated[bool, typer.Option("--stacks", help="Have it write the stacks of all its processes.")] = False,
+) -> None:
+    """Say what a run is doing: phase, throughput, who is alive, what failed."""
+    from cluster.status_view import show_status
+
+    show_status(run, stacks)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -21,13 +22,16 @@ class LoopConfig(Section):
     eval_seed: int = Field(1234, description="of the held-out tasks; the same whatever the run's seed")
     checkpoint_every: int = Field(10, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
+    mirror: str | None = Field(
+        None, description="fsspec URL, e.g. s3://bucket/runs: checkpoints go there too, in the background"
+    )
     save_trajectories: int = Field(4, ge=0, description="trajectories written per iteration, whole groups first")
 
 
 class RayConfig(Section):
     """The Ray cluster: an address to join, or the resources of a private one on this machine."""
 
-    address: str | None = Field(None, description="e.g. auto; None: start a private Ray on this machine")
+    address: str | None = Field(None, description="e.g. auto; None: a private Ray on this machine, or the job's own")
     num_cpus: int | None = Field(None, ge=1, description="of a private Ray; None: all cores")
     object_store_mb: int | None = Field(None, ge=80, description="of a private Ray")
     log_to_driver: bool = Field(False, description="show what the actors print")
@@ -37,6 +41,7 @@ class TrackingConfig(Section):
     """Where metrics go besides metrics.jsonl."""
 
     tensorboard: bool = True
+    prometheus: bool = Field(True, description="as Ray metrics, on every Ray node's metrics port")
     wandb_project: str | None = Field(None, description="Weights & Biases project; needs the package wandb")
 
 
@@ -57,8 +62,8 @@ class RunConfig(Section):
 
     @property
     def directory(self) -> Path:
-        """Where the run is written."""
-        return Path(self.run_dir or f"runs/{self.name}")
+        """Where the run is written; the environment's ATOMMEM_RUNS stands for `runs` (jobs need a lasting place)."""
+        return Path(self.run_dir or Path(os.environ.get("ATOMMEM_RUNS", "runs")) / self.name)
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -94,5 +99,27 @@ class RunConfig(Section):
             raise ValueError(
                 "rollout.engine.weight_transfer is nccl, which needs GPUs: set rollout.engine.num_gpus "
                 f"({engine.num_gpus:g}) and learner.num_gpus ({self.learner.num_gpus:g}), or use shm"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_colocated(self) -> RunConfig:
+        engine, workers = self.rollout.engine, self.learner.workers
+        if not engine.colocate:
+            return self
+        if engine.count != workers or engine.tensor_parallel != 1:
+            raise ValueError(
+                "rollout.engine.colocate pairs each engine with a learner worker: rollout.engine.count "
+                f"({engine.count}) must equal learner.workers ({workers}), and "
+                f"rollout.engine.tensor_parallel ({engine.tensor_parallel}) be 1"
+            )
+        if self.rollout.max_staleness:
+            raise ValueError(
+                f"rollout.max_staleness is {self.rollout.max_staleness}: an engine that sleeps while the learner works "
+                "(rollout.engine.colocate) cannot sample meanwhile; set it to 0"
+            )
+        if engine.weight_transfer == "nccl":
+            raise ValueError(
+                "rollout.engine.colocate needs rollout.engine.weight_transfer shm: NCCL joins no processes on one GPU"
             )
         return self

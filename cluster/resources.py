@@ -1,55 +1,52 @@
-"""Whether a cluster is large enough for a run: said in one line, before anything starts."""
+"""Room for a run on a live cluster: waited for, and refused with everything asked and everything free."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 import ray
+from ray._private.state import available_resources_per_node
+from ray.util import get_current_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group
 
 from cluster.config import RunConfig
+from cluster.placement import Nodes, bundles_of, described, listed, unplaced
 from rollout.errors import RolloutError
 
-Demand = dict[str, tuple[int, float, float]]  # setting -> count, CPUs and GPUs of each
 POLL_S = 1.0
-SLACK = 1e-6
 
 
-def demand_of(run: RunConfig, with_learner: bool) -> Demand:
-    """The actors a run starts, by the setting that counts them."""
-    engine, learner, rollout = run.rollout.engine, run.learner, run.rollout
-    demand: Demand = {
-        "rollout.engine.count": (engine.count, engine.num_cpus, engine.num_gpus),
-        "rollout.runners": (rollout.runners, rollout.runner_cpus, 0.0),
+def nodes_now() -> Nodes:
+    """What every live node has free; within a Tune trial, which has its share reserved, what it has in all."""
+    alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    reserved = get_current_placement_group() is not None
+    free = {} if reserved else available_resources_per_node()
+    return {
+        node["NodeManagerAddress"] + ":" + str(node["NodeManagerPort"]): free.get(node_id, node["Resources"])
+        for node_id, node in alive.items()
     }
-    if with_learner:
-        demand["learner.workers"] = (learner.workers, learner.num_cpus, learner.num_gpus)
-    return demand
-
-
-def shortage(demand: Demand, has: Mapping[str, float]) -> str | None:
-    """What is asked and what there is, in one line, when the cluster is too small; else None."""
-    cpus = sum(count * cpu for count, cpu, _ in demand.values())
-    gpus = sum(count * gpu for count, _, gpu in demand.values())
-    if cpus <= has.get("CPU", 0.0) + SLACK and gpus <= has.get("GPU", 0.0) + SLACK:
-        return None
-    asked = ", ".join(
-        f"{setting} = {count} of {cpu:g} CPU and {gpu:g} GPU" for setting, (count, cpu, gpu) in demand.items()
-    )
-    return (
-        f"the run asks for {cpus:g} CPU and {gpus:g} GPU ({asked}); "
-        f"the cluster has {has.get('CPU', 0):g} CPU and {has.get('GPU', 0):g} GPU"
-    )
 
 
 def await_resources(run: RunConfig, with_learner: bool) -> None:
-    """Wait until the cluster is large enough: nodes may still be joining.
+    """Wait until every actor of the run finds a node: nodes may still be joining, other runs be ending.
 
-    Raises RolloutError, with what was asked and what there is, after `rollout.engine.start_timeout_s`.
+    Raises RolloutError, naming each bundle and each node's free resources, after `rollout.engine.start_timeout_s`.
     """
-    demand, timeout = demand_of(run, with_learner), run.rollout.engine.start_timeout_s
+    bundles, timeout = bundles_of(run, with_learner), run.rollout.engine.start_timeout_s
     deadline = time.monotonic() + timeout
-    while lacks := shortage(demand, ray.cluster_resources()):
+    while lost := unplaced(bundles, nodes := nodes_now()):
         if time.monotonic() > deadline:
-            raise RolloutError(f"{lacks} after {timeout:g} s")
+            raise RolloutError(
+                f"no room for {listed(lost)} after rollout.engine.start_timeout_s = {timeout:g} s; the run asks for "
+                f"{listed(bundles)}; free on {described(nodes)}"
+            )
         time.sleep(POLL_S)
+
+
+def reserve_pairs(run: RunConfig) -> PlacementGroup | None:
+    """Colocated engines and learners: one bundle for both of a pair; None when they have devices of their own."""
+    engine, learner = run.rollout.engine, run.learner
+    if not engine.colocate:
+        return None
+    pair = {"CPU": engine.num_cpus + learner.num_cpus, "GPU": engine.num_gpus + learner.num_gpus}
+    return placement_group([{name: amount for name, amount in pair.items() if amount}] * engine.count, strategy="PACK")

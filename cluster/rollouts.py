@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.util import get_current_placement_group
+from ray.util.placement_group import PlacementGroup
 
 from cluster.config import RunConfig
 from cluster.resources import await_resources
@@ -23,6 +26,7 @@ from rollout.pool import EnginePool
 from rollout.runner import MemoryEnvRunner
 from rollout.start import await_engines, launch_engines, start_error
 from rollout.types import GroupRequest
+from rollout.watch import EngineWatch
 
 SEEDS_PER_RUN = 1 << 32
 
@@ -34,32 +38,46 @@ class RolloutSide:
     pool: EnginePool
     runners: EnvRunnerGroup
     collector: GroupCollector
+    watch: EngineWatch
 
     def stop(self) -> None:
         """Stop runners and engines."""
+        self.watch.stop()
         self.runners.stop()
         self.pool.shutdown()
 
 
-def launch(run: RunConfig, with_learner: bool = False) -> EnginePool:
-    """Ask for the engines; they load while other things start.
+class SpreadRunners(EnvRunnerGroup):
+    """RLlib's group with its runners spread over the nodes; within a Tune trial they stay where that has reserved."""
+
+    def _make_worker(self, **kwargs: Any) -> Any:
+        if get_current_placement_group() is None:
+            self._remote_args["scheduling_strategy"] = "SPREAD"
+        return super()._make_worker(**kwargs)
+
+
+def launch(run: RunConfig, with_learner: bool = False, placement: PlacementGroup | None = None) -> EnginePool:
+    """Ask for the engines; they load while other things start. ``placement`` holds colocated pairs.
 
     Raises UserError for a model without tokenizer and for a cluster too small for the run's actors.
     """
     ChatTokenizer(run.model)
-    await_resources(run, with_learner)
-    return launch_engines(run.model, run.rollout.engine, seed=run.seed, namespace_prefix=run.name)
+    if placement is None:
+        await_resources(run, with_learner)
+    return launch_engines(
+        run.model, run.rollout.engine, seed=run.seed, namespace_prefix=run.name, placement=placement
+    )  # fmt: skip
 
 
 def start_runners(run: RunConfig, pool: EnginePool, logdir: str | None = None, trial: str | None = None) -> RolloutSide:
     """Wait for the engines, then start the runners. Raises RolloutError when the cluster cannot hold them."""
     await_engines(pool)
-    runners = EnvRunnerGroup(
+    runners = SpreadRunners(
         config=_runner_config(run, pool), local_env_runner=False, logdir=logdir, tune_trial_id=trial,
         pg_offset=-1,  # a trial's first bundle is the first runner's
     )  # fmt: skip
     _await_runners(run, runners)
-    return RolloutSide(pool, runners, GroupCollector(runners, run.rollout))
+    return RolloutSide(pool, runners, GroupCollector(runners, run.rollout), EngineWatch(pool).start())
 
 
 @contextmanager

@@ -20,8 +20,13 @@ from cluster.recipes import changed, dump
 from env.errors import UserError
 
 LOCK = ".lock"
+NO_RUN = ("config.yaml", "status.json", LOCK)  # what a run leaves that never came to a result
 # What a resumed run may change: how long it goes on, where it runs, what it reports. Not what it learns from.
-MAY_CHANGE = ("loop.", "ray.", "tracking.", "run_dir", "rollout.engine.", "rollout.runner", "learner.start_timeout_s")
+MAY_CHANGE = (
+    *("loop.", "ray.", "tracking.", "run_dir"),
+    *("rollout.engine.", "rollout.runner", "rollout.max_runners", "rollout.attempts"),
+    *("learner.workers", "learner.num_", "learner.start_timeout_s", "learner.step_timeout_s", "learner.max_"),
+)
 
 
 class RunDir:
@@ -51,7 +56,7 @@ class RunDir:
             raise UserError(
                 f"{run.path} holds another run: go on with it by --resume, or choose another place by --set name=..."
             )
-        others = run.path.is_file() or any(path.name not in ("config.yaml", LOCK) for path in run.path.glob("*"))
+        others = run.path.is_file() or any(path.name not in NO_RUN for path in run.path.glob("*"))
         if others:
             raise UserError(f"{run.path} is not empty and holds no run: choose another place by --set run_dir=...")
         run._take(config)

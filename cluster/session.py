@@ -12,6 +12,8 @@ import ray
 from cluster.config import RayConfig
 from env.errors import UserError
 
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the entrypoint of a job
+
 
 @contextmanager
 def ray_session(config: RayConfig) -> Iterator[None]:
@@ -33,12 +35,13 @@ def _connect(config: RayConfig) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not config.log_to_driver:
         logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    address = config.address or ("auto" if JOB in os.environ else None)
     quiet = {"logging_level": logging.ERROR, "log_to_driver": config.log_to_driver}
-    if config.address is not None:
+    if address is not None:
         try:
-            ray.init(address=config.address, **quiet)
+            ray.init(address=address, **quiet)
         except (ConnectionError, ValueError) as error:
-            raise UserError(f"ray.address is {config.address!r}: no Ray cluster answers there ({error})") from error
+            raise UserError(f"ray.address is {address!r}: no Ray cluster answers there ({error})") from error
         return
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 are too few for a machine that is busy
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private Ray listens on this machine alone

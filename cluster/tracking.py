@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.config import RunConfig
 from cluster.metrics import finite
+from cluster.prometheus import RayMetrics
 from cluster.rundir import RunDir
 from env.errors import UserError
 
@@ -23,11 +24,14 @@ class Tracker:
         self._run = run
         self._tensorboard = _tensorboard(run.tensorboard, step) if config.tracking.tensorboard else None
         self._wandb = _wandb(config, run) if config.tracking.wandb_project else None
+        self._ray = RayMetrics(config.name) if config.tracking.prometheus else None
 
     def log(self, row: dict[str, float]) -> None:
         """One iteration's metrics; `row["step"]` is its number from 1."""
         step = int(row["step"])
         self._run.append_metrics(finite(row))
+        if self._ray:
+            self._ray.set(row)
         self._scalars(step, {key: value for key, value in row.items() if key != "step"})
 
     def log_evaluation(self, step: int, summary: dict[str, Any]) -> None:

@@ -17,13 +17,19 @@ from typing import Any
 from cluster.algorithm import GRPO, RESULTS, GRPOConfig
 from cluster.config import RunConfig
 from cluster.console import console, evaluation_line, iteration_line, working
+from cluster.guards import disk_room
+from cluster.mirror import Mirror
+from cluster.recovery import Recovery
 from cluster.rundir import RunDir, step_of
 from cluster.session import ray_session
+from cluster.stacks import dump_stacks
+from cluster.status import Heartbeat
 from cluster.tracking import Tracker
 from env.tasks import make_source
 from env.types import Task
 from evaluation.evaluate import evaluate
 from evaluation.report import write_report
+from learner.errors import LearnerError
 from rollout.record import trajectory_to_json
 from rollout.types import Group
 
@@ -35,17 +41,24 @@ def train(config: RunConfig, run: RunDir) -> Path:
     """
     checkpoint = run.latest()
     if checkpoint is None or step_of(checkpoint) < config.loop.iterations:
-        with ray_session(config.ray), _built(config) as algo, interruptible() as interrupted:
-            TrainingRun(config, run, algo, checkpoint).go(interrupted)
+        with (
+            disk_room(run.path), Heartbeat(run, config.loop.iterations) as heart, ray_session(config.ray),
+            _built(config) as algo, interruptible() as interrupted,
+        ):  # fmt: skip
+            TrainingRun(config, run, algo, checkpoint, heart).go(interrupted)
     return write_report(run.path)
 
 
 class TrainingRun:
     """One process's share of a run: from the checkpoint it starts at to its last iteration."""
 
-    def __init__(self, config: RunConfig, run: RunDir, algo: GRPO, checkpoint: Path | None) -> None:
-        self.config, self.run, self.algo = config, run, algo
-        self.held_out = _held_out(config)
+    def __init__(
+        self, config: RunConfig, run: RunDir, algo: GRPO, checkpoint: Path | None, heart: Heartbeat
+    ) -> None:
+        self.config, self.run, self.algo, self.heart = config, run, algo, heart
+        algo.on_phase = lambda phase: heart.enter(phase, algo.loop.step + 1)
+        heart.alive, heart.events, heart.dump = algo.alive, lambda: algo.events, dump_stacks
+        self.held_out, self.mirror = _held_out(config), Mirror.of(config)
         if checkpoint is not None:
             with working(f"restoring {checkpoint.name}"):
                 algo.restore_from_path(checkpoint)
@@ -54,15 +67,27 @@ class TrainingRun:
             console.print(f"resuming {run.path} after iteration {algo.loop.step}")
 
     def go(self, interrupted: Interruption) -> None:
-        """Iterate until the last iteration, or the first one that ends after an interruption."""
-        loop = self.config.loop
+        """Iterate until the last iteration, or the first one that ends after an interruption.
+
+        A learner that is lost on the way starts again from the last checkpoint.
+        """
+        recovery = Recovery(self.algo, self.run, self.config.learner.max_restarts)
+        while self.algo.loop.step < self.config.loop.iterations and not interrupted:
+            try:
+                self._go_on(interrupted)
+            except LearnerError as error:
+                recovery.recover(error)
+        if self.mirror and (failure := self.mirror.wait()):
+            console.print(f"[red]{failure}[/]")
+        if interrupted:
+            console.print(f"interrupted after iteration {self.algo.loop.step}: --resume goes on from here")
+
+    def _go_on(self, interrupted: Interruption) -> None:
         with Tracker(self.config, self.run, self.algo.loop.step) as tracker:
             if self.held_out and self.algo.loop.step == 0 and not self.run.has_evaluation(0):
                 self._evaluate(tracker)
-            while self.algo.loop.step < loop.iterations and not interrupted:
+            while self.algo.loop.step < self.config.loop.iterations and not interrupted:
                 self._iterate(tracker, interrupted)
-        if interrupted:
-            console.print(f"interrupted after iteration {self.algo.loop.step}: --resume goes on from here")
 
     def _iterate(self, tracker: Tracker, interrupted: Interruption) -> None:
         loop, start = self.config.loop, time.monotonic()
@@ -79,15 +104,25 @@ class TrainingRun:
         row["time/total"] = time.monotonic() - start
         self._save_trajectories(step, self.algo.sampled)
         tracker.log(row)
+        self.heart.finished(row)
         console.print(iteration_line(row, loop.iterations))
         if made is not None:
-            self.run.commit(step, made, loop.keep_checkpoints)
+            self._commit(step, made)
+
+    def _commit(self, step: int, made: Path) -> None:
+        """The checkpoint becomes the last one; then its copy is begun, after the one before it has ended."""
+        if self.mirror and (failure := self.mirror.wait()):
+            self.algo.events.append(failure)
+        place = self.run.commit(step, made, self.config.loop.keep_checkpoints)
+        if self.mirror:
+            self.mirror.copy(self.run, place)
 
     def _checkpoint(self, step: int) -> Path:
         """A checkpoint beside its place, not yet committed."""
         place = self.run.checkpoint(step)
         made = place.with_name(f"{place.name}.tmp")
         made.parent.mkdir(exist_ok=True)
+        self.heart.enter("checkpoint", step)
         with working("checkpoint"):
             self.algo.save_to_path(made)
         return made
@@ -95,6 +130,7 @@ class TrainingRun:
     def _evaluate(self, tracker: Tracker) -> None:
         step = self.algo.loop.step
         self.algo.settle()
+        self.heart.enter("evaluation", step)
         with working(f"evaluation on {len(self.held_out)} held-out tasks"):
             evaluation = evaluate(
                 self.algo.collector, self.held_out, self.config.eval_sampling, self.config.loop.eval_seed, step=step

@@ -29,10 +29,11 @@ from transformers import PreTrainedModel
 
 from env.errors import UserError
 from learner.export import export_buckets
+from learner.universal import TAG as UNIVERSAL_TAG
 
 TRAINER = "trainer"
 MANIFEST = "learner.json"
-_TAG = "state"
+STATE = "state"
 
 
 @contextmanager
@@ -81,17 +82,25 @@ def save_state(engine: Any, rank: int, directory: Path) -> None:
     """One rank's part of the trainer's state: DeepSpeed's and the random states. Collective."""
     trainer = directory / TRAINER
     trainer.mkdir(exist_ok=True)
-    engine.save_checkpoint(str(trainer), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
+    engine.save_checkpoint(str(trainer), tag=STATE, save_latest=False, exclude_frozen_parameters=True)
     torch.save(_random_states(), trainer / f"rng_rank{rank}.pt")
 
 
-def load_state(engine: Any, rank: int, directory: Path) -> None:
-    """Restore weights, optimizer, schedule and random states of one rank. Collective."""
+def load_state(engine: Any, rank: int, directory: Path, universal: Path | None = None) -> None:
+    """Restore weights, optimizer, schedule and random states of one rank. Collective.
+
+    ``universal`` is the checkpoint's copy for another number of workers (learner/universal.py). A rank that the
+    checkpoint does not know keeps its random states.
+    """
     trainer = directory / TRAINER
-    path, _ = engine.load_checkpoint(str(trainer), tag=_TAG, load_module_strict=False)
+    engine._config.load_universal_checkpoint = universal is not None
+    place, tag = (trainer, STATE) if universal is None else (universal, UNIVERSAL_TAG)
+    path, _ = engine.load_checkpoint(str(place), tag=tag, load_module_strict=False)
     if path is None:
         raise UserError(f"checkpoint '{directory}' has no trainer state that DeepSpeed can read")
-    _restore_random_states(torch.load(trainer / f"rng_rank{rank}.pt", weights_only=False))
+    random_states = trainer / f"rng_rank{rank}.pt"
+    if random_states.is_file():
+        _restore_random_states(torch.load(random_states, weights_only=False))
 
 
 def write_manifest(directory: Path, updates: int, workers: int, stage: int) -> None:
@@ -101,13 +110,16 @@ def write_manifest(directory: Path, updates: int, workers: int, stage: int) -> N
     (directory / TRAINER / MANIFEST).write_text(json.dumps(content, indent=1))
 
 
-def read_manifest(directory: Path, workers: int, stage: int) -> dict[str, Any]:
-    """The manifest, once every file is there in full. Raises UserError naming what is missing or does not fit."""
+def read_manifest(directory: Path, stage: int) -> dict[str, Any]:
+    """The manifest, once every file is there in full. Raises UserError naming what is missing or does not fit.
+
+    The number of workers may differ from the checkpoint's, the ZeRO stage may not.
+    """
     path = directory / TRAINER / MANIFEST
     try:
         manifest = json.loads(path.read_text())
         expected: dict[str, int] = manifest["files"]
-        kept = (manifest["workers"], manifest["zero_stage"])
+        written_at = int(manifest["zero_stage"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{directory}' is not a whole checkpoint: {TRAINER}/{MANIFEST}: {error}") from error
     for name, size in expected.items():
@@ -118,10 +130,9 @@ def read_manifest(directory: Path, workers: int, stage: int) -> dict[str, Any]:
             raise UserError(
                 f"checkpoint '{directory}' is damaged: {name} has {file.stat().st_size} bytes instead of {size}"
             )
-    if kept != (workers, stage):
+    if written_at != stage:
         raise UserError(
-            f"checkpoint '{directory}' was written by {kept[0]} workers at ZeRO stage {kept[1]}; "
-            f"this learner has {workers} at stage {stage}"
+            f"checkpoint '{directory}' was written at ZeRO stage {written_at}; this learner is at stage {stage}"
         )
     return manifest
 

@@ -68,6 +68,9 @@ class LearnerConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     grpo: GRPOConfigSection = GRPOConfigSection()
     start_timeout_s: float = Field(300.0, gt=0)
+    step_timeout_s: float = Field(3600.0, gt=0, description="a worker that answers nothing for so long is lost")
+    max_restarts: int = Field(5, ge=0, description="of lost workers, without a checkpoint in between")
+    max_skipped_updates: int = Field(5, ge=1, description="in a row (gradient not finite); then the run stops")
 
 
 class SFTConfig(Section):

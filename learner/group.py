@@ -9,20 +9,24 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayTaskError
-from ray.util.placement_group import remove_placement_group
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from env.errors import UserError
 from learner.advantages import imitation_weights, policy_weights
 from learner.batching import plan
-from learner.checkpoint import read_manifest, write_manifest, written_beside
+from learner.checkpoint import STATE, TRAINER, read_manifest, write_manifest, written_beside
 from learner.config import LearnerConfig, OptimizerConfig
+from learner.errors import LearnerError
 from learner.metrics import batch_metrics, mean_metrics
 from learner.model import check_model, load_tokenizer
 from learner.optimization import zero_stage
 from learner.start import reserve, start_worker
 from learner.types import TrainSequence
+from learner.universal import universal_copy
 from learner.worker import Loss
+
+_PING_S = 5.0
 
 
 class LearnerGroup:
@@ -30,7 +34,8 @@ class LearnerGroup:
 
     Args: ``model_path`` is the starting policy (a directory, or a name that transformers resolves) and, with a KL
     term, the frozen reference; ``optimizer`` replaces ``config.optimizer``; ``total_steps`` is the number of updates
-    that a decaying schedule needs. Raises UserError when the model does not load, or when the cluster has had no
+    that a decaying schedule needs; ``placement`` has a bundle per worker (None: one is reserved).
+    Raises UserError when the model does not load, or when the cluster has had no
     room for the workers for ``config.start_timeout_s``.
     """
 
@@ -42,6 +47,7 @@ class LearnerGroup:
         seed: int,
         optimizer: OptimizerConfig | None = None,
         total_steps: int | None = None,
+        placement: PlacementGroup | None = None,
     ) -> None:
         check_model(model_path)
         self.tokenizer = load_tokenizer(model_path)
@@ -49,14 +55,32 @@ class LearnerGroup:
         self.seed = seed
         self.updates = 0  # calls of `update` so far; part of the checkpoint
         self.workers: list[Any] = []
-        self._placement = reserve(config)
+        self._start = (model_path, config, optimizer or config.optimizer, total_steps, seed)
+        self._placement = placement or reserve(config)
         try:
-            self.workers = [start_worker(config, self._placement, rank) for rank in range(config.workers)]
-            address = ray.get(self.workers[0].address.remote())
-            self.call("setup", model_path, config, optimizer or config.optimizer, total_steps, seed, address)
+            self._start_workers()
         except BaseException:
             self.shutdown()
             raise
+
+    def _start_workers(self) -> None:
+        ranks = range(self.config.workers)
+        self.workers = [start_worker(self.config, self._placement, rank) for rank in ranks]
+        address = ray.get(self.workers[0].address.remote(), timeout=self.config.start_timeout_s)
+        self.call("setup", *self._start, address)
+
+    def restart(self) -> None:
+        """End the workers, whatever they are doing, and start others as at the beginning: then `load` a checkpoint.
+
+        Bundles that were on a lost node are reserved again by Ray. Raises LearnerError when that finds no room.
+        """
+        self._kill_workers()
+        self.updates = 0
+        try:
+            self._start_workers()
+        except (GetTimeoutError, RayActorError) as error:
+            within = f"learner.start_timeout_s = {self.config.start_timeout_s:g} s"
+            raise LearnerError(f"the learner did not start again within {within}: {_first(error)}") from error
 
     def update(self, batch: Sequence[TrainSequence], loss: Loss = "grpo") -> dict[str, float]:
         """Train on the batch: one update, or ``epochs * updates_per_batch`` with the policy loss.
@@ -96,31 +120,66 @@ class LearnerGroup:
     def load(self, directory: Path) -> None:
         """Restore weights, optimizer, schedule, random states and the count of updates from a checkpoint.
 
-        Raises UserError, before anything changes, when a part is missing, cut short, or of another set-up.
+        The checkpoint may be of another number of workers. Raises UserError, before anything changes, when a part is
+        missing, cut short, or of another ZeRO stage.
         """
-        manifest = read_manifest(directory, self.config.workers, zero_stage(self.config))
-        self.call("load", directory.absolute())
+        directory, stage = directory.absolute(), zero_stage(self.config)
+        manifest = read_manifest(directory, stage)
+        if manifest["workers"] == self.config.workers or stage == 0:
+            self.call("load", directory, None)
+        else:
+            with universal_copy(directory / TRAINER / STATE) as universal:
+                self.call("load", directory, universal)
         self.updates = manifest["updates"]
 
     def call(self, method: str, *args: Any, each: Sequence[Any] | None = None) -> list[Any]:
-        """Run a collective method on all workers; ``each`` gives every worker its own first argument."""
+        """Run a collective method on all workers; ``each`` gives every worker its own first argument.
+
+        Raises LearnerError when a worker dies meanwhile, or owes its answer for ``config.step_timeout_s``.
+        """
         first = [()] * len(self.workers) if each is None else [(value,) for value in each]
         pending = [
             getattr(worker, method).remote(*own, *args) for worker, own in zip(self.workers, first, strict=True)
         ]
         try:
-            return ray.get(pending)
+            return ray.get(pending, timeout=self.config.step_timeout_s)
         except RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise UserError(str(error.cause)) from error
+            if dead := self._dead():  # the others fail too, in whatever they wanted of the dead one
+                raise LearnerError(f"learner rank {dead[0]} died in '{method}'") from error
             raise
+        except RayActorError as error:
+            raise LearnerError(f"a learner worker died in '{method}': {_first(error)}") from error
+        except GetTimeoutError as error:
+            silent = [rank for rank, answer in enumerate(pending) if not ray.wait([answer], timeout=0)[0]]
+            raise LearnerError(
+                f"no answer to '{method}' from learner ranks {silent} for {self.config.step_timeout_s:g} s"
+            ) from error
+
+    def _dead(self) -> list[int]:
+        """Ranks whose process is gone. One that is busy cannot answer, but lives."""
+        answers = [worker.alive.remote() for worker in self.workers]
+        ray.wait(answers, num_returns=len(answers), timeout=_PING_S)
+        dead = []
+        for rank, answer in enumerate(answers):
+            try:
+                ray.get(answer, timeout=0)
+            except RayActorError:
+                dead.append(rank)
+            except GetTimeoutError:
+                continue
+        return dead
 
     def shutdown(self) -> None:
         """Stop the workers and free their resources."""
+        self._kill_workers()
+        remove_placement_group(self._placement)
+
+    def _kill_workers(self) -> None:
         for worker in self.workers:
             ray.kill(worker)
         self.workers = []
-        remove_placement_group(self._placement)
 
     def _several_steps(self, batch: Sequence[TrainSequence]) -> list[dict[str, float]]:
         """PPO-style: old log-probabilities once, then shuffled parts of whole trajectories, ``epochs`` times."""
@@ -161,3 +220,7 @@ class LearnerGroup:
             share_prefixes=self.config.share_prefixes,
             old_logprobs=old,
         )
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

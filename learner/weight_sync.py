@@ -34,7 +34,13 @@ class WeightSync:
             self._broadcast(version)
         return time.perf_counter() - started
 
+    def reopen(self) -> None:
+        """Meet again before the next push: the learner's workers, or an engine, are other processes now."""
+        self._opened = False
+
     def _broadcast(self, version: int) -> None:
+        if not all(self._pool.healthy()):
+            self.reopen()
         if not self._opened:
             address = self._learner.call("address")[0]
             self._learner.call("open_broadcast", address, self._pool.transfer_client(), self._dtype)

@@ -32,6 +32,10 @@ class LearnerWorker:
         self.rank = rank
         self.world_size = world_size
 
+    def alive(self) -> bool:
+        """Answers when the worker is there and idle."""
+        return True
+
     def address(self) -> tuple[str, int]:
         """Where rank 0 lets the others meet: this node's address and a free port."""
         with socket.socket() as probe:
@@ -151,6 +155,6 @@ class LearnerWorker:
         if trainer_state:
             save_state(self.engine, self.rank, directory)
 
-    def load(self, directory: Path) -> None:
+    def load(self, directory: Path, universal: Path | None) -> None:
         """Read this rank's part of a checkpoint. Collective. Raises UserError when it does not fit."""
-        load_state(self.engine, self.rank, directory)
+        load_state(self.engine, self.rank, directory, universal)

@@ -30,15 +30,21 @@ class EngineConfig(Section):
     enforce_eager: bool = False
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
     cpu_kv_cache_gib: float = Field(1.0, gt=0, description="key-value cache of a CPU engine")
+    update: Literal["wait", "keep"] = Field(
+        "wait", description="wait: turns in flight end on the old weights; keep: they go on, in the middle, on the new"
+    )
     weight_transfer: Literal["nccl", "shm"] = Field("shm", description="shm: files in shared memory (CPU)")
+    colocate: bool = Field(False, description="share the device with a learner worker; sleep while that one works")
     start_timeout_s: float = Field(300.0, gt=0)
-    request_timeout_s: float = Field(600.0, gt=0, description="an engine silent for this long is unhealthy")
+    request_timeout_s: float = Field(600.0, gt=0, description="an engine that answers nothing for so long is restarted")
+    recovery_timeout_s: float = Field(900.0, ge=0, description="how long a turn waits for any engine to come back")
 
 
 class RolloutConfig(Section):
     """Episodes per iteration and the actors that run them."""
 
     runners: int = Field(1, ge=1)
+    max_runners: int | None = Field(None, ge=1, description="runners join up to this number when nodes have room")
     runner_cpus: float = Field(1.0, ge=0)
     episodes_per_runner: int = Field(256, ge=1, description="concurrent episodes in one runner")
     tasks_per_batch: int = Field(8, ge=1, description="groups per iteration")
@@ -46,6 +52,7 @@ class RolloutConfig(Section):
     drop_equal_groups: bool = Field(False, description="dynamic sampling: refill groups of equal rewards")
     max_refills: int = Field(2, ge=0, description="refills per iteration, in batches of groups")
     max_staleness: int = Field(0, ge=0, description="versions between sampling and learning; 0: on-policy")
+    attempts: int = Field(3, ge=1, description="times that a task is tried which breaks its runner or fails whole")
     max_failed_share: float = Field(0.5, gt=0, le=1, description="stop when more of a batch failed")
     sampling: SamplingConfig = SamplingConfig()
     engine: EngineConfig = EngineConfig()

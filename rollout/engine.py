@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import psutil
+import ray
 
 from rollout.config import EngineConfig, SamplingConfig
 from rollout.engine_args import engine_kwargs, sampling_kwargs, stop_token_ids
@@ -36,6 +38,9 @@ class PolicyEngine:
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(weight_transfer_config=transfer, **kwargs))
         self._config, self._version = config, version
         self._fault: str | None = None  # why the engine must not be used any more
+        self._waits = ray.get_runtime_context().was_current_actor_reconstructed  # for weights: it starts with old ones
+        self._begun: dict[str, float] = {}  # requests in flight, and when they came
+        self._answered_at = time.monotonic()
         self._transfer_open = False
         self._requests = itertools.count()
         self._counts = {"requests": 0, "prompt_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
@@ -52,19 +57,25 @@ class PolicyEngine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         self._check_usable()
+        if self._waits:
+            raise EngineError("restarted: it waits for its weights")
         window = self._config.max_model_len
         room = window - len(prompt_ids)
         if room < 1 or not prompt_ids:
             raise PromptTooLongError(f"a prompt of {len(prompt_ids)} tokens in a window of {window}")
         kwargs = sampling_kwargs(sampling, room, seed, self._stop_ids)
         params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **kwargs)
-        prompt = TokensPrompt(prompt_token_ids=list(prompt_ids))
+        prompt = TokensPrompt(prompt_token_ids=list(prompt_ids), cache_salt=self._cache_salt())
         request_id = str(next(self._requests))
+        self._begun[request_id] = time.monotonic()
         try:
             outputs = [output async for output in self._llm.generate(prompt, params, request_id)]
         except EngineDeadError as error:
             self._fault = "vLLM's engine core died"
             raise EngineError(self._fault) from error
+        finally:
+            del self._begun[request_id]
+        self._answered_at = time.monotonic()
         return self._completion(outputs[-1])
 
     def _completion(self, output: Any) -> Completion:
@@ -100,9 +111,9 @@ class PolicyEngine:
         self._transfer_open = True
 
     async def begin_update(self) -> None:
-        """Second leg: let running requests finish, hold new ones, prepare the worker."""
+        """Second leg: let running requests finish (or stop where they are), hold new ones, prepare the worker."""
         self._check_usable()
-        await self._llm.pause_generation(mode="wait")
+        await self._llm.pause_generation(mode=self._config.update)
         await self._leg(self._llm.start_weight_update(), "start")
 
     async def receive_update(self, update_info: dict[str, Any]) -> None:
@@ -112,13 +123,20 @@ class PolicyEngine:
         await self._leg(self._llm.update_weights(WeightTransferUpdateRequest(update_info)), "update")
 
     async def finish_update(self, version: int) -> None:
-        """Last leg: process the weights, name them ``version``, forget cached keys and values, go on."""
+        """Last leg: process the weights, name them ``version``, forget cached keys and values, go on.
+
+        Requests that were kept hold on to their cache, so it cannot be reset: the salt hides it from new requests.
+        """
         await self._leg(self._llm.finish_weight_update(str(version)), "finish")
-        if not await self._llm.reset_prefix_cache():
+        if not await self._llm.reset_prefix_cache() and self._config.update == "wait":
             self._fault = "the prefix cache could not be reset after a weight update"
             raise EngineError(self._fault)
-        self._version = version
+        self._version, self._waits = version, False
         await self._llm.resume_generation()
+
+    async def keep_start_weights(self) -> None:
+        """A restarted engine may sample with the weights it starts from: there was no update yet."""
+        self._waits = False
 
     async def _leg(self, call: Awaitable[None], name: str) -> None:
         """Await one leg. If it fails, intact weights let generation go on, else the engine is done for."""
@@ -146,15 +164,42 @@ class PolicyEngine:
         """Go on after `pause`."""
         await self._llm.resume_generation()
 
+    async def sleep(self) -> None:
+        """Hold requests and give the GPU's memory to a colocated learner until `wake`; weights wait on the host.
+
+        On CPU, where vLLM cannot release memory, requests are held and nothing else.
+        """
+        await self.pause()
+        if self._config.num_gpus:
+            await self._llm.sleep(level=1)
+
+    async def wake(self) -> None:
+        """Go on after `sleep`."""
+        if self._config.num_gpus:
+            await self._llm.wake_up()
+        await self.resume()
+
+    def _cache_salt(self) -> str | None:
+        """Under `keep` a prefix is only shared among requests of the same version."""
+        return str(self._version) if self._config.update == "keep" else None
+
     async def version(self) -> int:
         """The policy version of the weights in place."""
         return self._version
 
     async def health(self) -> dict[str, Any]:
-        """`healthy` (bool), `fault` (why not, or None) and `version`."""
+        """`healthy` (bool), `fault` (why not, or None), `waits` for weights, `version`, `silent_s`.
+
+        ``silent_s``: for how long no request was answered although some were there; 0 when there are none.
+        """
         if self._fault is None and self._llm.errored:
             self._fault = "vLLM's engine core died"
-        return {"healthy": self._fault is None, "fault": self._fault, "version": self._version}
+        healthy = self._fault is None and not self._waits
+        silent = time.monotonic() - max(self._answered_at, min(self._begun.values())) if self._begun else 0.0
+        return {
+            "healthy": healthy, "fault": self._fault, "waits": self._waits, "version": self._version,
+            "silent_s": silent,
+        }  # fmt: skip
 
     async def metrics(self) -> dict[str, float]:
         """Counts since the start (requests, prompt_tokens, cached_tokens, output_tokens) and memory_mb now.

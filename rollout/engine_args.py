@@ -65,7 +65,7 @@ def _cpu_kwargs(config: EngineConfig) -> dict[str, Any]:
 
 
 def _gpu_kwargs(config: EngineConfig) -> dict[str, Any]:
-    return {"gpu_memory_utilization": config.gpu_memory_utilization}
+    return {"gpu_memory_utilization": config.gpu_memory_utilization, "enable_sleep_mode": config.colocate}
 
 
 def stop_token_ids(model_path: str) -> list[int]:

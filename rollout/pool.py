@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from rollout.transfer_client import TransferClient
 from rollout.types import Completion
 
 _AFFINITY_SLACK = 16  # requests; about two groups of the usual size
+_RETRY_EVERY_S = 1.0
 _COOL_DOWN_S = 10.0  # an engine that failed gets no requests for this long, as long as there are others
 
 
@@ -34,6 +36,8 @@ class EnginePool:
         self.handles, self.names, self.config = list(handles), list(names), config
         self._loads = [0] * len(self.handles)
         self._failed_at = [float("-inf")] * len(self.handles)
+        self.lock = threading.RLock()  # held while weights are on their way: the watch keeps out of it
+        self._latest: tuple[Any, int] | None = None  # what a restarted engine is given
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EnginePool, (self.handles, self.names, self.config)
@@ -41,10 +45,23 @@ class EnginePool:
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingConfig, affinity: int, seed: int | None = None
     ) -> Completion:
-        """Sample on one engine; when it fails or stays silent, on the next, each at most once.
+        """Sample on one engine; when it fails or stays silent, on the next; when all fail, wait for one to return.
 
-        Raises EngineError with every engine's reason, or PromptTooLongError.
+        A turn that is sampled again has the same seed. Raises EngineError with every engine's reason when none
+        has come back for ``recovery_timeout_s``, or PromptTooLongError.
         """
+        deadline = time.monotonic() + self.config.recovery_timeout_s
+        while True:
+            try:
+                return await self._try_each(prompt_ids, sampling, affinity, seed)
+            except EngineError:
+                if time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(_RETRY_EVERY_S)
+
+    async def _try_each(
+        self, prompt_ids: Sequence[int], sampling: SamplingConfig, affinity: int, seed: int | None
+    ) -> Completion:
         reasons: dict[int, str] = {}
         while (index := self._choose(affinity, reasons)) is not None:
             self._loads[index] += 1
@@ -79,11 +96,17 @@ class EnginePool:
             weights: safetensors bytes, an ObjectRef to them, or a path that every engine's node can read.
             version: the policy version that completions carry from now on.
 
-        An engine that died or broke is restarted and updated once more. Raises WeightUpdateError when the
+        An engine that died, broke or hung is restarted and updated once more. Raises WeightUpdateError when the
         weights are refused (all engines keep theirs), RolloutError when an engine does not come back.
         """
         started = time.monotonic()
-        payload = ray.put(weights) if isinstance(weights, bytes | bytearray) else weights
+        with self.lock:
+            payload = _owned_here(weights)
+            self._update_all(payload, version)
+            self._latest = payload, version
+        return time.monotonic() - started
+
+    def _update_all(self, payload: Any, version: int) -> None:
         failed = self._update(payload, version, range(len(self.handles)))
         if failed:
             self._restart(failed)
@@ -94,7 +117,33 @@ class EnginePool:
         if failed:
             reasons = "; ".join(f"{self.names[index]}: {reason}" for index, reason in failed.items())
             raise RolloutError(f"engines that do not come back after a restart: {reasons}")
-        return time.monotonic() - started
+
+    def revive(self, index: int) -> str | None:
+        """Give a restarted engine what the others have; returns why that failed, or None.
+
+        With NCCL the weights are with the learner alone: the engine waits for the next update.
+        """
+        if self._latest is None and self.config.weight_transfer == "nccl":
+            return "it waits for the next update"
+        if self._latest is not None:
+            return self._update(*self._latest, [index]).get(index)
+        try:
+            ray.get(self.handles[index].keep_start_weights.remote(), timeout=self.config.request_timeout_s)
+        except RayError as error:
+            return _first_line(error)
+        return None
+
+    def kill(self, index: int) -> None:
+        """End an engine's process; Ray starts it again."""
+        ray.kill(self.handles[index], no_restart=False)
+
+    def sleep(self) -> None:
+        """Let all engines give their devices to the learner."""
+        ray.get([handle.sleep.remote() for handle in self.handles], timeout=self.config.request_timeout_s)
+
+    def wake(self) -> None:
+        """Let all engines go on after `sleep`."""
+        ray.get([handle.wake.remote() for handle in self.handles], timeout=self.config.request_timeout_s)
 
     def _update(self, weights: Any, version: int, indices: Any) -> dict[int, str]:
         """Update some engines at once; returns why those failed that are unusable now."""
@@ -115,7 +164,7 @@ class EnginePool:
 
     def _restart(self, indices: Any) -> None:
         for index in indices:
-            ray.kill(self.handles[index], no_restart=False)
+            self.kill(index)
         wait_until_ready([self.handles[index] for index in indices], self.config.start_timeout_s)
 
     def transfer_client(self) -> TransferClient:
@@ -162,6 +211,13 @@ def wait_until_ready(handles: Sequence[ActorHandle], timeout_s: float) -> None:
             waiting.pop(0)
         except ActorUnavailableError:  # between the old process and the new one
             time.sleep(0.2)
+
+
+def _owned_here(weights: Any) -> Any:
+    """Weights as this process's own object: one that a learner owns is lost with that learner."""
+    if isinstance(weights, ray.ObjectRef):
+        weights = ray.get(weights)
+    return ray.put(weights) if isinstance(weights, bytes | bytearray) else weights
 
 
 async def _result(reference: Any) -> Completion:

@@ -8,6 +8,8 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rollout.config import EngineConfig
 from rollout.engine import PolicyEngine
@@ -19,7 +21,13 @@ _CONCURRENT_CALLS = 10_000
 
 
 def launch_engines(
-    model_path: str, config: EngineConfig, *, seed: int, namespace_prefix: str, version: int = 0
+    model_path: str,
+    config: EngineConfig,
+    *,
+    seed: int,
+    namespace_prefix: str,
+    version: int = 0,
+    placement: PlacementGroup | None = None,
 ) -> EnginePool:
     """Ask Ray for the engines and return at once: they load while other things start. See `await_engines`.
 
@@ -29,6 +37,8 @@ def launch_engines(
         seed: of requests without a seed of their own.
         namespace_prefix: actor names are ``<prefix>-engine-<i>``.
         version: policy version of the starting weights.
+        placement: one bundle per engine, which it shares with a learner worker; None: wherever there is room.
+            A tensor-parallel engine is one actor, so it never spreads over nodes.
     """
     if Path(model_path).is_absolute() and not Path(model_path).is_dir():
         raise RolloutError(f"model '{model_path}': no such folder")
@@ -42,9 +52,16 @@ def launch_engines(
     }
     actor: Any = ray.remote(PolicyEngine)
     handles = [
-        actor.options(name=name, **options).remote(model_path, config, seed, version) for name in names
+        actor.options(name=name, **options, **_bundle(placement, index)).remote(model_path, config, seed, version)
+        for index, name in enumerate(names)
     ]
     return EnginePool(handles, names, config)
+
+
+def _bundle(placement: PlacementGroup | None, index: int) -> dict[str, Any]:
+    if placement is None:
+        return {}
+    return {"scheduling_strategy": PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=index)}
 
 
 def await_engines(pool: EnginePool) -> EnginePool:

@@ -41,7 +41,10 @@ def test_light_modules_import_nothing_heavy(module: str) -> None:
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sft"], ["collect"], ["rollout"], ["report"], ["data", "build"]])
+COMMANDS = [[], ["train"], ["sft"], ["collect"], ["rollout"], ["report"], ["data", "build"], ["plan"], ["submit"]]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ["status"]])
 def test_help_loads_nothing_heavy(command: list[str]) -> None:
     code = f"""
 import sys

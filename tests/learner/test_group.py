@@ -147,8 +147,8 @@ def test_damaged_checkpoints_are_refused_before_anything_changes(
         group.load(tmp_path / "step")
     state.write_bytes(whole)
     content = manifest.read_text()
-    manifest.write_text(content.replace('"workers": 1', '"workers": 2'))
-    with pytest.raises(UserError, match="written by 2 workers"):
+    manifest.write_text(content.replace('"zero_stage": 1', '"zero_stage": 3'))
+    with pytest.raises(UserError, match="written at ZeRO stage 3; this learner is at stage 1"):
         group.load(tmp_path / "step")
     manifest.write_text(content[:20])
     with pytest.raises(UserError, match="not a whole checkpoint"):

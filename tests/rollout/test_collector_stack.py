@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,10 +24,10 @@ pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("local_ray")]
 
 SAMPLING = SamplingConfig(max_new_tokens=16)
 ROLLOUT = RolloutConfig(
-    runners=2, episodes_per_runner=8, sampling=SAMPLING, engine=EngineConfig(max_model_len=2048)
+    runners=2, episodes_per_runner=8, sampling=SAMPLING, engine=EngineConfig(max_model_len=2048), attempts=3
 )
 ENV = EnvConfig(prompt="compact", chunk_tokens=16, max_reads=1)
-HANG, FAIL = 1_000, 2_000  # group ids that the policy below treats specially
+HANG, FAIL, BREAK = 1_000, 2_000, 3_000  # group ids that the policy below treats specially
 
 
 class ScriptedPolicy:
@@ -35,6 +36,8 @@ class ScriptedPolicy:
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingConfig, affinity: int, seed: int | None = None
     ) -> Completion:
+        if affinity >= BREAK:
+            os._exit(1)
         if affinity >= FAIL:
             raise EngineError("no engine left")
         await asyncio.sleep(3600 if affinity >= HANG else 0.01)
@@ -138,6 +141,20 @@ def test_closing_the_iterator_cancels_the_rest(runners: EnvRunnerGroup) -> None:
     running.close()
     pending = runners.foreach_env_runner(lambda r: r.advance((), 0.0).pending, local_env_runner=False)
     assert pending == [set(), set()]
+
+
+def test_a_task_that_breaks_its_runner_every_time_is_given_up_and_no_other_is_blamed(
+    runners: EnvRunnerGroup,
+) -> None:
+    before = runners.num_remote_worker_restarts()
+    groups = list(GroupCollector(runners, ROLLOUT).run(make_requests(6) + make_requests(1, first=BREAK)))
+    failed = {group.group_id: {t.failure.message for t in group.trajectories if t.failure} for group in groups}
+    assert failed.pop(BREAK) == {"the environment runner was lost 3 times while it played this task"}
+    assert failed == {group_id: set() for group_id in range(6)}
+    deadline = time.monotonic() + 60
+    while len(runners.healthy_env_runner_ids()) < 2 and time.monotonic() < deadline:
+        runners.probe_unhealthy_env_runners(timeout_seconds=2.0)
+    assert runners.num_remote_worker_restarts() == before + 3
 
 
 def test_a_turn_needs_room_in_the_window() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rollout.errors import EngineError, PromptTooLongError, RolloutError, Weight
 from rollout.pool import EnginePool
 from rollout.start import await_engines, launch_engines, start_engines
 from rollout.types import Completion
+from rollout.watch import EngineWatch
 from tests.fixtures import save_tiny_llama
 
 pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("local_ray")]
@@ -27,6 +29,7 @@ CONFIG = EngineConfig(
     cpu_kv_cache_gib=0.1,
     num_cpus=1,
     request_timeout_s=60,
+    recovery_timeout_s=0,  # failures are to show at once; waiting has a test of its own
 )
 PROMPTS = [[3, *range(6, 6 + length), 1, 5] for length in (4, 40, 90)]
 
@@ -172,6 +175,33 @@ def test_no_completion_mixes_old_and_new_weights(
         assert worst_difference(models["untied", seed], [PROMPTS[2]] * len(those), those, 1.0) < 1e-4
 
 
+def test_under_keep_turns_go_on_through_an_update_and_new_ones_see_nothing_of_the_old(
+    models: dict[tuple[str, int], Path],
+) -> None:
+    config = CONFIG.model_copy(update={"update": "keep"})
+    pool = start_engines(str(models["untied", 0]), config, seed=0, namespace_prefix="keep")
+    try:
+        handle, sampling = pool.handles[0], SamplingConfig(max_new_tokens=380)
+        prompt = [3, *(6 + i % 90 for i in range(100)), 5]
+        calls = [handle.generate.remote(prompt, sampling, seed) for seed in range(24)]
+        while ray.get(handle.health.remote())["silent_s"] == 0:
+            time.sleep(0.01)
+        time.sleep(0.5)  # into the middle of them
+        pool.update_weights(str(models["untied", 1]), 1)
+        under_way, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
+        assert len(under_way) < len(calls), "the update did not wait for all"
+        completions = ray.get(calls)
+        assert {completion.policy_version for completion in completions} == {0}
+        longest = max(completions, key=lambda completion: len(completion.token_ids))
+        begun = Completion(longest.token_ids[:4], longest.logprobs[:4], 0, "")
+        assert worst_difference(models["untied", 0], [prompt], [begun], 1.0) < 1e-4
+        fresh = sample(pool, [prompt], SamplingConfig(max_new_tokens=16))
+        assert fresh[0].policy_version == 1
+        assert worst_difference(models["untied", 1], [prompt], fresh, 1.0) < 1e-4
+    finally:
+        pool.shutdown()
+
+
 def test_a_prompt_that_fills_the_window_is_refused_and_the_room_limits_the_output(
     pools: dict[str, EnginePool],
 ) -> None:
@@ -216,6 +246,23 @@ def test_a_half_updated_engine_is_out_of_use_until_an_update_restarts_it(
     assert completion.policy_version == 5  # the other engine's
     tied.update_weights((models["tied", 1] / "model.safetensors").read_bytes(), 7)
     assert_holds(tied, models["tied", 1], 7)
+
+
+def test_a_turn_waits_for_its_only_engine_which_comes_back_with_the_current_weights(
+    pools: dict[str, EnginePool], models: dict[tuple[str, int], Path]
+) -> None:
+    engine = pools["tied"]
+    patient = EnginePool(engine.handles, engine.names, CONFIG.model_copy(update={"recovery_timeout_s": 300}))
+    patient.update_weights((models["tied", 1] / "model.safetensors").read_bytes(), 8)
+    expected = sample(patient, PROMPTS[:1], SamplingConfig(max_new_tokens=24), seed=5)
+    watch = EngineWatch(patient, every_s=0.5).start()
+    try:
+        patient.kill(0)
+        assert sample(patient, PROMPTS[:1], SamplingConfig(max_new_tokens=24), seed=5) == expected
+        assert watch.events[-1] == "tied-engine-0 is back with the current weights"
+        assert watch.restarts == 1 and patient.versions() == [8]
+    finally:
+        watch.stop()
 
 
 def test_without_any_engine_alive_the_error_names_each(pools: dict[str, EnginePool]) -> None:

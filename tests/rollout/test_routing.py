@@ -6,6 +6,7 @@ from collections import deque
 
 import pytest
 
+from rollout.attempts import Attempts
 from rollout.collector import _absorb, _Runner, share_out
 from rollout.host import HostStatus
 from rollout.routing import route
@@ -47,7 +48,9 @@ def test_share_out_gives_a_group_larger_than_the_capacity_to_an_empty_runner() -
 def test_a_restarted_runner_loses_groups_and_they_are_queued_again() -> None:
     runner = _Runner({i: make_request(i) for i in range(3)}, asked_at=1.0)
     queue = deque([make_request(9)])
-    groups = _absorb(runner, HostStatus([make_group([1], 0)], pending={2}, turns=4), queue)
+    status = HostStatus([make_group([1], 0)], pending={2}, turns=4)
+    groups, hopeless = _absorb(runner, status, queue, Attempts(limit=3))
+    assert not hopeless
     assert [group.group_id for group in groups] == [0]
     assert list(runner.groups) == [2]
     assert [request.group_id for request in queue] == [1, 9]

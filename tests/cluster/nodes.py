@@ -1,0 +1,51 @@
+"""A Ray cluster of several raylets on this machine, with the dashboard that takes jobs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 120
+
+
+@dataclass
+class Nodes:
+    """The cluster, and where its parts are reached."""
+
+    cluster: Any  # ray.cluster_utils.Cluster
+    gcs: str
+    dashboard: str
+
+
+@contextmanager
+def raylets(count: int, cpus: float) -> Iterator[Nodes]:
+    """A head without CPUs and ``count`` workers of ``cpus`` each, every one with its own raylet; ended afterwards."""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # jobs call `atommem`
+    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", str(TIMEOUT_S))
+    from ray.cluster_utils import Cluster
+
+    port = _free_port()
+    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": port, "object_store_memory": 150_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(count):
+            cluster.add_node(num_cpus=cpus, object_store_memory=150_000_000)
+        cluster.wait_for_nodes(timeout=TIMEOUT_S)
+        yield Nodes(cluster, cluster.address, f"http://127.0.0.1:{port}")
+    finally:
+        cluster.shutdown()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
