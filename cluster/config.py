@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from env.config import EnvConfig, Section
+from evaluation.config import EvaluationConfig
 from learner.config import LearnerConfig, SFTConfig
 from rollout.config import RolloutConfig, SamplingConfig
 
@@ -52,6 +53,7 @@ class RunConfig(Section):
     learner: LearnerConfig = LearnerConfig()
     sft: SFTConfig = SFTConfig()
     loop: LoopConfig = LoopConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
 
