@@ -154,18 +154,14 @@ def test_methods_and_suites_are_short(folder):
 
 @pytest.mark.skipif(Mem0.unavailable() is not None, reason=str(Mem0.unavailable()))
 async def test_mem0_asks_the_episodes_model_and_keeps_its_own_store():
-    def say(prompt, call):
-        if "<answer>" in prompt or "ask :" in prompt:
-            return ANSWER
-        if '"facts"' in prompt:  # the extraction; then what to do with the facts
-            return json.dumps({"facts": ["Ada works at Acrona"]})
-        return json.dumps({"memory": [{"id": "0", "text": "Ada works at Acrona", "event": "ADD"}]})
-
-    trajectory, prompts = await play("mem0", task(ADA, BOB), say, window=100_000)
+    fact = "Ada works at Acrona"
+    said = [{"facts": [fact]}, {"memory": [{"id": "0", "text": fact, "event": "ADD"}]}]  # extract, then decide
+    outputs = [*map(json.dumps, said), ANSWER]
+    trajectory, prompts = await play("mem0", task(ADA, BOB), lambda prompt, call: outputs[call], window=100_000)
     assert trajectory.failure is None, trajectory.failure
-    assert shown(trajectory) == ["Ada works at Acrona"]
-    assert kinds(trajectory)[-2:][1] == ["answer"] and "create" in sum(kinds(trajectory), [])
-    assert trajectory.metrics["retrievals"] >= 2  # one for the new fact, one for the question
+    assert ADA in prompts[0] and fact in prompts[1] and fact in prompts[2]
+    assert kinds(trajectory) == [[], ["create"], ["answer"]] and shown(trajectory) == [fact]
+    assert trajectory.metrics["retrievals"] == 2  # for the new fact, and for the question
 
 
 def test_a_method_that_cannot_run_says_why(monkeypatch):
