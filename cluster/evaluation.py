@@ -89,7 +89,10 @@ def _run_model(planned: Plan, results: Results, jobs: Sequence[_Job], side: Roll
         request.group_id: (job, index) for job in jobs for request, index in zip(job.requests, job.todo, strict=True)
     }
     left = {job.cell.key: len(job.todo) for job in jobs}
-    for group in side.collector.run([request for job in jobs for request in job.requests]):
+    # Task by task, not cell by cell: variants share prompts, so the prefix cache serves them, and what a kill leaves
+    # behind has as many tasks of every variant.
+    requests = sorted((request for job in jobs for request in job.requests), key=lambda r: place[r.group_id][1])
+    for group in side.collector.run(requests):
         job, index = place[group.group_id]
         cell, task, [trajectory] = job.cell, planned.tasks[job.cell.suite][index], group.trajectories
         rows = rows_of(cell, planned.suites[cell.suite], task, trajectory, f"{cell.key}/{index:05d}")
