@@ -7,9 +7,10 @@ import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from env.errors import UserError
 
@@ -105,6 +106,50 @@ def rollout(
     show_episodes(config, episodes)
 
 
+class _Spread(TyperCommand):
+    """Takes `--docs 50 200` as well as `--docs 50 --docs 200`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from cluster.evaluate_options import spread
+
+        return super().parse_args(ctx, spread(args, ("--suite", "--docs", "--methods")))
+
+
+@app.command(cls=_Spread)
+def evaluate(
+    checkpoint: Annotated[Path | None, typer.Argument(help="A model's folder; else the recipe's.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Prompt, engine and evaluation; else those of the checkpoint's run.")
+    ] = None,
+    suite: Annotated[list[str], typer.Option(help="Suites, e.g. hotpotqa musique.")] = [],  # noqa: B006
+    docs: Annotated[list[int], typer.Option(help="Documents per task, e.g. 50 200.")] = [],  # noqa: B006
+    methods: Annotated[list[str], typer.Option(help="Methods, e.g. atommem rag.")] = [],  # noqa: B006
+    data: Annotated[str | None, typer.Option(help="The suite's file.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Passages to distract with.")] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="Tasks per suite.")] = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Compare methods and ablations; what is finished is not run again."""
+    from cluster.evaluate_options import Asked, resolve
+
+    config = resolve(Asked(checkpoint, recipe, suite, docs, methods, data, corpus, tasks, set_))
+    from cluster.evaluation import evaluate as go
+
+    typer.echo(f"report: {go(config)}")
+
+
+@app.command()
+def compare(
+    run_a: Annotated[str, typer.Argument(help="An evaluation's directory, or DIR:variant.", show_default=False)],
+    run_b: Annotated[str, typer.Argument(help="Another, on the same tasks.", show_default=False)],
+) -> None:
+    """Test two evaluations against each other, paired on their questions."""
+    from cluster.evaluation_tables import print_pairs
+    from evaluation.paired import compare_runs
+
+    print_pairs(compare_runs(run_a, run_b))
+
+
 @app.command()
 def plan(
     recipe: Recipe,
@@ -158,9 +203,14 @@ def status(
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="A run's directory, finished or not.", show_default=False)],
+    run_dir: Annotated[Path, typer.Argument(help="A run's or an evaluation's directory.", show_default=False)],
 ) -> None:
-    """Write a run's report again."""
+    """Write a report again, of a finished or an unfinished run or evaluation."""
+    if (run_dir / "manifest.json").is_file():
+        from cluster.evaluation import report as write_matrix
+
+        typer.echo(f"report: {write_matrix(run_dir)}")
+        return
     from evaluation.report import write_report
 
     typer.echo(f"report: {write_report(run_dir)}")

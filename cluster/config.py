@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from env.config import EnvConfig, Section
+from evaluation.config import EvaluationConfig
 from learner.config import LearnerConfig, SFTConfig
 from rollout.config import RolloutConfig, SamplingConfig
 
@@ -57,6 +58,7 @@ class RunConfig(Section):
     learner: LearnerConfig = LearnerConfig()
     sft: SFTConfig = SFTConfig()
     loop: LoopConfig = LoopConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     ray: RayConfig = RayConfig()
     tracking: TrackingConfig = TrackingConfig()
 

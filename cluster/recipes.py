@@ -25,15 +25,24 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = Path(path)
     values = _read(path, frozenset())
-    for override in overrides:
-        _override(values, override)
+    return _validated(values, overrides, str(path))
+
+
+def override(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """A configuration with `a.b=value` overrides, validated anew. Raises UserError as `load_recipe` does."""
+    return _validated(config.model_dump(mode="json"), overrides, "; ".join(overrides) or config.name)
+
+
+def _validated(values: dict[str, Any], overrides: Sequence[str], where: str) -> RunConfig:
+    for change in overrides:
+        _override(values, change)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         messages = [_explain(dict(item)) for item in error.errors(include_url=False)]
         more = len(messages) - SHOWN_ERRORS
         rest = f" (and {more} more)" if more > 0 else ""
-        raise UserError(f"{path}: {'; '.join(messages[:SHOWN_ERRORS])}{rest}") from None
+        raise UserError(f"{where}: {'; '.join(messages[:SHOWN_ERRORS])}{rest}") from None
 
 
 def dump(config: RunConfig) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -23,12 +24,13 @@ from rollout.collector import GroupCollector
 from rollout.config import SamplingConfig
 from rollout.errors import RolloutError
 from rollout.pool import EnginePool
-from rollout.runner import MemoryEnvRunner
+from rollout.runner import EnvFactory, MemoryEnvRunner
 from rollout.start import await_engines, launch_engines, start_error
 from rollout.types import GroupRequest
 from rollout.watch import EngineWatch
 
 SEEDS_PER_RUN = 1 << 32
+Environments = partial[EnvFactory]  # of the sections and the tokenizer, see MemoryEnvRunner
 
 
 @dataclass
@@ -69,11 +71,14 @@ def launch(run: RunConfig, with_learner: bool = False, placement: PlacementGroup
     )  # fmt: skip
 
 
-def start_runners(run: RunConfig, pool: EnginePool, logdir: str | None = None, trial: str | None = None) -> RolloutSide:
+def start_runners(
+    run: RunConfig, pool: EnginePool, logdir: str | None = None, trial: str | None = None,
+    environments: Environments | None = None,
+) -> RolloutSide:
     """Wait for the engines, then start the runners. Raises RolloutError when the cluster cannot hold them."""
     await_engines(pool)
     runners = SpreadRunners(
-        config=_runner_config(run, pool), local_env_runner=False, logdir=logdir, tune_trial_id=trial,
+        config=_runner_config(run, pool, environments), local_env_runner=False, logdir=logdir, tune_trial_id=trial,
         pg_offset=-1,  # a trial's first bundle is the first runner's
     )  # fmt: skip
     _await_runners(run, runners)
@@ -81,10 +86,12 @@ def start_runners(run: RunConfig, pool: EnginePool, logdir: str | None = None, t
 
 
 @contextmanager
-def rollout_side(run: RunConfig) -> Iterator[RolloutSide]:
-    """Engines, runners and collector for the length of a block, on a Ray of the run's own if none is there."""
+def rollout_side(run: RunConfig, environments: Environments | None = None) -> Iterator[RolloutSide]:
+    """Engines, runners and collector for the length of a block, on a Ray of the run's own if none is there.
+
+    `environments` are what the runners make instead of MemoryEnvs (see MemoryEnvRunner)."""
     with ray_session(run.ray):
-        side = start_runners(run, launch(run))
+        side = start_runners(run, launch(run), environments=environments)
         try:
             yield side
         finally:
@@ -128,9 +135,13 @@ def _await_runners(run: RunConfig, runners: EnvRunnerGroup) -> None:
         )
 
 
-def _runner_config(run: RunConfig, pool: EnginePool) -> AlgorithmConfig:
+def _runner_config(run: RunConfig, pool: EnginePool, environments: Environments | None) -> AlgorithmConfig:
     """RLlib's configuration of the runners; a dead one is started again."""
-    spec = {"env": run.env.model_dump(), "rollout": run.rollout.model_dump(), "tokenizer": run.model, "pool": pool}
+    spec: dict[str, Any] = {
+        "env": run.env.model_dump(), "rollout": run.rollout.model_dump(), "tokenizer": run.model, "pool": pool,
+    }  # fmt: skip
+    if environments is not None:
+        spec["environments"] = environments
     config = AlgorithmConfig().environment(env_config=spec)
     config.env_runners(
         env_runner_cls=MemoryEnvRunner,

@@ -139,6 +139,7 @@ class EnvConfig(Section):
     top_k: int = Field(6, ge=1)
     retrieval: Literal["similarity", "random"] = "similarity"
     capacity: int | None = Field(None, ge=1, description="entries; further ones are discarded and counted")
+    untagged_answers: bool = Field(False, description="an output without any tag answers the question asked")
     max_reads: int = Field(3, ge=0, description="consecutive read-only steps at one chunk or question")
     max_steps: int | None = Field(
         None, ge=1, description="steps per episode; None: (chunks + questions) * (max_reads + 1)"

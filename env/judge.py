@@ -36,9 +36,11 @@ class Judge:
             base_url=config.base_url, api_key=key, timeout=config.timeout_s, max_retries=config.retries
         )
 
-    async def score(self, question: str, golds: Sequence[str], answer: str) -> float:
-        """1.0 if the judge finds the answer correct, else 0.0. Raises JudgeError."""
+    async def score(self, question: str, golds: Sequence[str], answer: str, rubric: str = "") -> float:
+        """1.0 if the judge finds the answer correct, else 0.0; `rubric` says what else counts. Raises JudgeError."""
         case = {"question": question, "accepted_answers": list(golds), "participant_answer": answer}
+        if rubric:
+            case["rubric"] = rubric
         try:
             completion = await self._client.chat.completions.create(
                 model=self._config.model,

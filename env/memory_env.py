@@ -16,7 +16,7 @@ from env.embedding import BatchedEmbedder
 from env.errors import TaskError
 from env.judge import Judge
 from env.memory import Entry, MemoryStore
-from env.operations import DIALECTS, KINDS, Create, Invalid, Operation, Scratchpad, Update, parse
+from env.operations import DIALECTS, KINDS, Create, Invalid, Operation, Scratchpad, Update, parse, parse_reply
 from env.prompt import PromptTemplate, ShownEntry, View
 from env.rewards import episode_reward
 from env.tokenizer import ChatTokenizer
@@ -111,7 +111,7 @@ class MemoryEnv:
         if self._done:
             raise RuntimeError("the episode has ended: call reset")
         record = self._record(text)
-        record.operations = await self._apply([self._limited(op) for op in parse(text, self._dialect)])
+        record.operations = await self._apply([self._limited(op) for op in self._parse(text)])
         record.store_size = len(self.memory)
         await self._retrieve(record)
         self._cursor.steps += 1
@@ -201,6 +201,10 @@ class MemoryEnv:
         )
 
     # -- what is done ----------------------------------------------------------------------------------------------
+
+    def _parse(self, text: str) -> list[Operation]:
+        untagged = self._config.untagged_answers and self._cursor.phase == "question"
+        return (parse_reply if untagged else parse)(text, self._dialect)
 
     async def _apply(self, operations: list[Operation]) -> list[OperationRecord]:
         """Apply the operations in order; their contents are embedded in one request."""

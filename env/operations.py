@@ -149,6 +149,12 @@ def parse(text: str, dialect: Dialect = PAPER) -> list[Operation]:
     return operations
 
 
+def parse_reply(text: str, dialect: Dialect = PAPER) -> list[Operation]:
+    """Like `parse`, for a model that was not trained in the dialect: an output without any tag is the answer."""
+    reply = _THINK.sub("", text).strip()
+    return parse(text, dialect) or ([Answer(reply)] if reply else [])
+
+
 def _body(text: str, start: int, tag: str, kinds: Mapping[str, str]) -> tuple[str | None, int]:
     """The text up to the closing tag and where to go on; None when another operation's tag (or the end) comes first."""
     for match in _TAG.finditer(text, start):

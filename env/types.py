@@ -61,6 +61,7 @@ class StepRecord:
     operations: list[OperationRecord] = field(default_factory=list)
     store_size: int = 0  # after the step
     retrieved_cut: int = 0  # retrieved tokens that did not fit into the window
+    before: list[OperationRecord] = field(default_factory=list)  # done before this step without the model: an index
 
 
 @dataclass

@@ -94,7 +94,7 @@ def draw_plots(run: Run, plots: Sequence[Plot]) -> list[Drawn]:
     """Draw every plot that the run has data for; a plot without any is left out."""
     with mpl.rc_context(STYLE):
         figures = [(plot, _figure(plot, run)) for plot in plots]
-        return [Drawn(plot, _svg(fig), _png(fig, plot.title)) for plot, fig in figures if fig is not None]
+        return [Drawn(plot, svg_of(fig), png_of(fig, plot.title)) for plot, fig in figures if fig is not None]
 
 
 def _figure(plot: Plot, run: Run) -> Figure | None:
@@ -152,7 +152,7 @@ def moving_average(values: list[float], radius: int) -> list[float]:
     return [float(np.mean(values[max(0, i - radius) : i + radius + 1])) for i in range(len(values))]
 
 
-def _png(figure: Figure, title: str) -> bytes:
+def png_of(figure: Figure, title: str) -> bytes:
     """The picture with its title, which the page writes itself."""
     figure.suptitle(title, fontsize=10.5, fontweight="bold", x=0.02, ha="left")
     buffer = io.BytesIO()
@@ -160,7 +160,7 @@ def _png(figure: Figure, title: str) -> bytes:
     return buffer.getvalue()
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
     """Markup without prologue and metadata; colours become CSS variables, the printed ones their fallback."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -22,9 +22,12 @@ class Change:
 
 @dataclass
 class State:
-    """After one step: its changes, the entries by id, and the scratchpad."""
+    """After one step: its changes, the entries by id, and the scratchpad.
+
+    `begin` are the entries when the model was asked."""
 
     changes: list[Change] = field(default_factory=list)
+    begin: dict[int, str] = field(default_factory=dict)
     entries: dict[int, str] = field(default_factory=dict)
     scratchpad: str = ""
 
@@ -39,8 +42,9 @@ def replay(turns: list[dict[str, Any]]) -> list[State]:
     for number, turn in enumerate(turns):
         record = turn["record"]
         state = State(entries=dict(entries), scratchpad=record["scratchpad"])
-        for operation in record["operations"]:
-            state.changes.append(_apply(operation, state))
+        state.changes = [_apply(operation, state) for operation in record.get("before", ())]
+        state.begin = dict(state.entries)
+        state.changes += [_apply(operation, state) for operation in record["operations"]]
         if number + 1 < len(turns):
             state.scratchpad = turns[number + 1]["record"]["scratchpad"]
         entries = state.entries

@@ -9,7 +9,6 @@ forbids any request.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from markupsafe import Markup
 from evaluation.comparison import compare, p_text, signed, verdict
 from evaluation.drawing import draw_plots
 from evaluation.evaluate import OPERATIONS, Evaluation
+from evaluation.files import replace_file
 from evaluation.plots import PLOTS
 from evaluation.run_files import Run, load_run
 from evaluation.statistics import Interval
@@ -38,9 +38,9 @@ def write_report(run_dir: Path) -> Path:
     plots = draw_plots(run, PLOTS)
     (run.directory / "plots").mkdir(exist_ok=True)
     for drawn in plots:
-        _replace(run.directory / "plots" / f"{drawn.plot.name}.png", drawn.png)
+        replace_file(run.directory / "plots" / f"{drawn.plot.name}.png", drawn.png)
     page = (
-        _environment()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             run=run,
@@ -55,11 +55,12 @@ def write_report(run_dir: Path) -> Path:
         )
     )
     report = run.directory / "report.html"
-    _replace(report, page.encode())
+    replace_file(report, page.encode())
     return report
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Jinja for the pages: everything is escaped, nothing undefined is let through."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters.update(percent=percent, signed=signed, p_text=p_text, bounds=bounds)
     environment.globals.update(asset=lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8")))
@@ -167,10 +168,3 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the file and rename, so that a reader never sees half of it."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(content)
-    os.replace(beside, path)

@@ -83,6 +83,28 @@ def paired_permutation_test(
     return float(test.pvalue)
 
 
+def tasks_needed(
+    before: Sequence[float],
+    after: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    difference: float = 0.02,
+    power: float = 0.8,
+    confidence: float = 0.95,
+) -> int | None:
+    """Tasks at which a paired difference of ``difference`` (2 points) would be seen with probability ``power``.
+
+    n = ((z_{1 - (1 - confidence) / 2} + z_power) * s / difference)^2 for a two-sided test, where s is the standard
+    deviation over tasks of the linearised ratio estimator, (sum_i - mean * count_i) / mean count. None for one task.
+    """
+    sums, counts = _by_cluster([b - a for a, b in zip(before, after, strict=True)], clusters)
+    if len(sums) < 2:
+        return None
+    residuals = (sums - sums.sum() / counts.sum() * counts) / counts.mean()
+    z = stats.norm.ppf(1 - (1 - confidence) / 2) + stats.norm.ppf(power)
+    return max(2, int(np.ceil((z * residuals.std(ddof=1) / difference) ** 2)))
+
+
 def _by_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Sum and count of the values of each cluster: two float64 arrays [clusters]."""
     if not len(values) or len(values) != len(clusters):

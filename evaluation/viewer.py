@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,6 +57,25 @@ def viewer_data(files: Sequence[Path], budget: int = 12_000_000) -> dict[str, An
     iterations = [{**_label(path), "episodes": kept[path]} for path in files if path in kept]
     shown = sum(len(iteration["episodes"]) for iteration in iterations)
     return {"strings": list(strings.table), "iterations": iterations, "shown": shown, "total": total}
+
+
+def cells_data(
+    cells: Iterable[tuple[str, Iterable[dict[str, Any]]]], budget: int = 8_000_000
+) -> dict[str, Any]:
+    """Chosen episodes of an evaluation by the name of their cell; what exceeds the budget is left out, and counted."""
+    strings, kept, spent, total = Strings(), list[dict[str, Any]](), 0, 0
+    for name, rows in cells:
+        episodes = []
+        for row in rows:
+            total += 1
+            if kept and spent + strings.size > budget:
+                continue
+            episodes.append(_episode(row, strings))
+            spent += len(json.dumps(episodes[-1]))
+        if episodes:
+            kept.append({"name": name, "episodes": episodes})
+    shown = sum(len(cell["episodes"]) for cell in kept)
+    return {"strings": list(strings.table), "iterations": kept, "shown": shown, "total": total, "choice": "Cell"}
 
 
 def spread(items: Sequence[T]) -> list[T]:

@@ -88,7 +88,8 @@ class PolicyEngine:
         logprobs = [step[token].logprob for step, token in steps]
         spans = [int(span.version) for span in sample.weight_versions or [] if span.version.isdigit()]
         version = min(spans, default=self._version)
-        return Completion(list(sample.token_ids), logprobs, version, sample.finish_reason)
+        cached = output.num_cached_tokens or 0
+        return Completion(list(sample.token_ids), logprobs, version, sample.finish_reason, cached)
 
     async def update_weights(self, weights: Any, version: int) -> None:
         """Take over a whole model: safetensors bytes, or the path of a file or folder on this node.

@@ -75,19 +75,20 @@ async def _play(
 ) -> None:
     messages: list[Message] | None = await env.reset(request.task)
     while messages is not None:
+        started = time.monotonic()
         prompt_ids = tokenizer.encode_chat(messages)
         seed = turn_seed(request, trajectory.index, len(trajectory.turns))
         completion = await generator.generate(prompt_ids, request.sampling, request.group_id, seed)
         text = tokenizer.decode(completion.token_ids)
         messages, _, terminated, truncated, record = await env.step(text, len(completion.token_ids))
-        trajectory.turns.append(_turn(prompt_ids, completion, record))
+        trajectory.turns.append(_turn(prompt_ids, completion, record, time.monotonic() - started))
         if terminated or truncated:
             break
     result = env.result()
     trajectory.reward, trajectory.answers, trajectory.metrics = result.reward, result.answers, result.metrics
 
 
-def _turn(prompt_ids: list[int], completion: Completion, record: StepRecord) -> Turn:
+def _turn(prompt_ids: list[int], completion: Completion, record: StepRecord, seconds: float) -> Turn:
     return Turn(
         prompt_ids,
         completion.token_ids,
@@ -95,6 +96,8 @@ def _turn(prompt_ids: list[int], completion: Completion, record: StepRecord) -> 
         completion.policy_version,
         completion.finish_reason,
         record,
+        completion.cached_tokens,
+        seconds,
     )
 
 

@@ -27,6 +27,8 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
         "record": asdict(turn.record),
         "output_tokens": len(turn.output_ids),
         "prompt_tokens": len(turn.prompt_ids),
+        "cached_tokens": turn.cached_tokens,
+        "seconds": turn.seconds,
         "policy_version": turn.policy_version,
         "finish_reason": turn.finish_reason,
     }

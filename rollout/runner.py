@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -14,35 +14,29 @@ from env.judge import Judge
 from env.memory_env import MemoryEnv
 from env.tokenizer import ChatTokenizer
 from rollout.config import RolloutConfig
+from rollout.episode import Environment
 from rollout.errors import RolloutError
 from rollout.host import EpisodeHost, HostStatus
-from rollout.types import Generator, Group, GroupRequest
+from rollout.types import Group, GroupRequest
+
+EnvFactory = Callable[[GroupRequest], Environment]
 
 
 class MemoryEnvRunner(EnvRunner):
     """Hosts many memory episodes at once; policies live in the engine pool.
 
     ``config.env_config`` holds ``env`` and ``rollout`` (those sections as dicts), ``tokenizer`` (folder) and
-    ``pool`` (an EnginePool, or another Generator).
+    ``pool`` (an EnginePool, or another Generator). With ``environments``, a function of the two sections and
+    the tokenizer that returns an EnvFactory, it runs other environments than MemoryEnv.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         spec = self.config.env_config
-        self._env_config = EnvConfig.model_validate(spec["env"])
-        self._rollout = RolloutConfig.model_validate(spec["rollout"])
-        self._tokenizer = ChatTokenizer(spec["tokenizer"])
-        self._embedder = BatchedEmbedder(make_embedder(self._env_config.embedder))
-        judge = self._env_config.reward.judge
-        self._judge = Judge(judge) if judge else None
-        self._host = self._make_host(spec["pool"])
-
-    def _make_host(self, generator: Generator) -> EpisodeHost:
-        return EpisodeHost(self._make_env, generator, self._tokenizer, self._rollout.episodes_per_runner)
-
-    def _make_env(self, request: GroupRequest) -> MemoryEnv:
-        window = max_prompt_tokens(self._rollout.engine.max_model_len, request.sampling.max_new_tokens)
-        return MemoryEnv(self._env_config, self._tokenizer, self._embedder, self._judge, window)
+        env, rollout = EnvConfig.model_validate(spec["env"]), RolloutConfig.model_validate(spec["rollout"])
+        tokenizer = ChatTokenizer(spec["tokenizer"])
+        factory: EnvFactory = spec.get("environments", memory_environments)(env, rollout, tokenizer)
+        self._host = EpisodeHost(factory, spec["pool"], tokenizer, rollout.episodes_per_runner)
 
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Start groups; returns at once."""
@@ -83,6 +77,18 @@ class MemoryEnvRunner(EnvRunner):
     def stop(self) -> None:
         """End the episodes' thread."""
         self._host.close()
+
+
+def memory_environments(env: EnvConfig, rollout: RolloutConfig, tokenizer: ChatTokenizer) -> EnvFactory:
+    """MemoryEnvs that share one embedder and one judge."""
+    embedder = BatchedEmbedder(make_embedder(env.embedder))
+    judge = Judge(env.reward.judge) if env.reward.judge else None
+
+    def make(request: GroupRequest) -> MemoryEnv:
+        window = max_prompt_tokens(rollout.engine.max_model_len, request.sampling.max_new_tokens)
+        return MemoryEnv(env, tokenizer, embedder, judge, window)
+
+    return make
 
 
 def max_prompt_tokens(window: int, max_new_tokens: int) -> int:

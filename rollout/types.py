@@ -31,6 +31,7 @@ class Completion:
     logprobs: list[float]
     policy_version: int
     finish_reason: str
+    cached_tokens: int = 0  # prompt tokens that the engine's prefix cache had
 
 
 class Generator(Protocol):
@@ -55,6 +56,7 @@ class GroupRequest:
     group_size: int
     sampling: SamplingConfig
     seed: int
+    variant: str = ""  # which environment, where the runner's factory makes several
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Turn:
     policy_version: int
     finish_reason: str
     record: StepRecord
+    cached_tokens: int = 0
+    seconds: float = 0.0  # wall clock, from the prompt to the end of the environment's step
 
 
 @dataclass

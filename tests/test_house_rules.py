@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = ("env", "rollout", "learner", "evaluation", "cluster")
 HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "faiss", "datasets", "sklearn")
-LIGHT = ["cluster.cli", "cluster.recipes", *(f"{folder}.config" for folder in ("env", "rollout", "learner", "cluster"))]
+LIGHT = ["cluster.cli", "cluster.recipes", *(f"{folder}.config" for folder in ORDER)]
 LIGHT += [f"{folder}.types" for folder in ("env", "rollout", "learner")]
 
 
@@ -41,10 +41,12 @@ def test_light_modules_import_nothing_heavy(module: str) -> None:
     assert done.stdout.split() == []
 
 
-COMMANDS = [[], ["train"], ["sft"], ["collect"], ["rollout"], ["report"], ["data", "build"], ["plan"], ["submit"]]
+COMMANDS = (
+    "", "train", "sft", "collect", "rollout", "report", "data build", "plan", "submit", "status", "evaluate", "compare",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, ["status"]])
+@pytest.mark.parametrize("command", [name.split() for name in COMMANDS])
 def test_help_loads_nothing_heavy(command: list[str]) -> None:
     code = f"""
 import sys

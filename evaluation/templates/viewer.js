@@ -42,6 +42,7 @@ function picker(label, options, chosen, change) {
 }
 
 function iterationName(item) {
+  if (item.name) return item.name;
   return item.held_out ? `held-out, at iteration ${item.step}` : `training, iteration ${item.step}`;
 }
 
@@ -53,7 +54,7 @@ function episodeName(item) {
 function controls() {
   const list = episodes();
   return el("div", { className: "controls" },
-    picker("Iteration", data.iterations.map((item, i) => [i, iterationName(item)]), at.iteration,
+    picker(data.choice || "Iteration", data.iterations.map((item, i) => [i, iterationName(item)]), at.iteration,
       (value) => choose({ iteration: Number(value), episode: 0, step: 0 })),
     picker("Show", [["all", "all episodes"], ["right", "right ones"], ["wrong", "wrong ones"]], at.filter,
       (value) => choose({ filter: value, episode: 0, step: 0 })),
@@ -263,5 +264,15 @@ document.getElementById("theme").addEventListener("click", () => {
   style.colorScheme = dark ? "light" : "dark";
 });
 
-if (data.iterations.length) choose({ iteration: data.iterations.length - 1 });
+// Links of the page to a step: #at-<iteration>-<episode>-<step>.
+function follow() {
+  const match = /^#at-(\d+)-(\d+)-(\d+)$/.exec(location.hash);
+  if (!match) return;
+  choose({ filter: "all", iteration: Number(match[1]), episode: Number(match[2]), step: Number(match[3]) - 1 });
+  root.scrollIntoView();
+}
+addEventListener("hashchange", follow);
+
+if (data.iterations.length) choose({ iteration: data.choice ? 0 : data.iterations.length - 1 });
 else root.replaceChildren(empty("No trajectories were saved with this run."));
+follow();

@@ -6,7 +6,7 @@ from cluster.config import RunConfig
 from cluster.recipes import changed, dump, load_recipe
 from env.errors import UserError
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 
 
 def write(folder: Path, text: str, name: str = "recipe.yaml") -> Path:

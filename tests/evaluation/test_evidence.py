@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from env.types import OperationRecord
 from evaluation.evidence import explain
 from evaluation.replay import Change, replay
 from rollout.record import trajectory_to_json
@@ -64,6 +65,8 @@ FULL = make_turn(FACT, ops=[("create", FACT, None, "discarded")])
 REWRITTEN = make_turn("x", ops=[("update", "Ada", 1)])
 DELETED = make_turn("x", ops=[("delete", "", 1)])
 CLEARED = make_turn("x", scratchpad=FACT, ops=[("scratchpad", "", None)])
+WRONG = make_turn(FACT, ops=[("create", "Ada lives in Bern.", 1)])
+NAMELESS = make_turn(FACT, ops=[("create", "Someone is in Oslo.", 1)])
 BOTH = [(1, FACT), (2, "Ada likes Rome.")]
 
 
@@ -82,12 +85,32 @@ BOTH = [(1, FACT), (2, "Ada likes Rome.")]
         ([NOTED, CLEARED, asked()], "overwritten", "the scratchpad was rewritten at step 2"),
         ([FULL, asked()], "discarded", "step 1: the memory was full"),
         ([make_turn("x"), make_turn(FACT, position=1), asked()], "never stored", "read at step 2"),
+        ([WRONG, asked()], "stored wrong", "At step 1 the evidence was written as “Ada lives in Bern.”"),
+        ([NAMELESS, asked()], "stored wrong", "Someone is in Oslo."),
+        ([make_turn(FACT, ops=[("create", "It rains.", 1)]), asked()], "never stored", "read at step 1"),
+        # The name answers another question as well: only what also names Ada is evidence.
+        ([make_turn("Bob has a house in Oslo."), make_turn(FACT, position=1), asked(retrieved=[(1, "Bob: Oslo")])],
+         "never stored", "read at step 2"),
         ([make_turn("Osloite rock."), asked()], "undecided", "does not contain"),
     ],
 )
 def test_where_the_evidence_was_lost(turns, cause, words):
     found = cause_of(turns, "Rome")
     assert (found.cause, words in found.text) == (cause, True), found.text
+
+
+def test_the_step_of_the_loss_is_named():
+    steps = [cause_of(turns, "Rome").step for turns in ([STORED, DELETED, asked()], [FULL, asked()], [STORED, asked()])]
+    assert steps == [2, 1, 2]
+
+
+def test_what_was_indexed_without_the_model_counts_as_held():
+    question = asked()
+    question.record.before = [OperationRecord("create", FACT, 1)]
+    found = cause_of([question], "Rome")
+    assert (found.cause, found.text) == (
+        "not retrieved", "The gold answer was in memory but not shown at step 1: entry 1."
+    )  # fmt: skip
 
 
 def test_an_update_that_keeps_the_answer_loses_nothing():

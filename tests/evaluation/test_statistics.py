@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from evaluation.statistics import Interval, clustered_interval, paired_permutation_test
+from evaluation.statistics import Interval, clustered_interval, paired_permutation_test, tasks_needed
 
 
 def test_the_mean_weighs_every_question_the_same():
@@ -84,3 +84,17 @@ def test_a_large_rise_over_many_tasks_is_no_luck():
     before = [float(i % 4 == 0) for i in range(200)]
     after = [float(i % 2 == 0) for i in range(200)]
     assert paired_permutation_test(before, after, tasks) < 0.001
+
+
+def test_tasks_needed_by_hand():
+    # Differences per task 1, 0, 0, -1 (one question each): mean 0, s^2 = 2/3; z = 1.959964 + 0.841621 = 2.801585.
+    # n = (2.801585^2 * 2/3) / 0.5^2 = 20.93 -> 21
+    needed = tasks_needed([0, 0, 0, 1], [1, 0, 0, 0], ["a", "b", "c", "d"], difference=0.5)
+    assert needed == 21
+    # Half the difference needs four times as many (rounded up by itself): 83.72 -> 84.
+    assert tasks_needed([0, 0, 0, 1], [1, 0, 0, 0], ["a", "b", "c", "d"], difference=0.25) == 84
+    # Two questions of one task: sums 2, -1, counts 2, 1; mean 1/3, residuals (2 - 2/3) / 1.5 = 8/9 and -8/9,
+    # s^2 = 2 * 64/81 = 1.5802; n = 7.848880 * 1.5802 / 1 = 12.40 -> 13
+    assert tasks_needed([0, 0, 1], [1, 1, 0], ["a", "a", "b"], difference=1.0) == 13
+    assert tasks_needed([0.0, 1.0], [1.0, 1.0], ["a", "a"]) is None
+    assert tasks_needed([0, 1], [0, 1], ["a", "b"]) == 2
