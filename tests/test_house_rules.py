@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = ("env", "rollout", "learner", "evaluation", "cluster")
 HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "faiss", "datasets", "sklearn")
 LIGHT = ["cluster.cli", "cluster.recipes", *(f"{folder}.config" for folder in ("env", "rollout", "learner", "cluster"))]
+LIGHT += ["cluster.serving.config"]
 LIGHT += [f"{folder}.types" for folder in ("env", "rollout", "learner")]
 
 
