@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from cluster.serving.schemas import Usage
+from cluster.serving.schemas import NO_NUL, Usage
 
 
 class TextPart(BaseModel):
     """A part of a message's content; only text can be read."""
 
     type: Literal["text"]
-    text: str
+    text: Annotated[str, StringConstraints(pattern=NO_NUL)]
 
 
 class ChatMessage(BaseModel):
@@ -21,7 +21,7 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: Annotated[str, StringConstraints(pattern=NO_NUL)] | list[TextPart] | None = None
 
     @property
     def text(self) -> str:
@@ -52,7 +52,7 @@ class ChatRequest(BaseModel):
     )
     model: str
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
-    user: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    user: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
 

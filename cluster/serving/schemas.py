@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from env.config import OperationName
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-DocumentState = Literal["pending", "done", "cancelled"]
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL takes no NUL in a text
+Line = Annotated[str, StringConstraints(max_length=200, pattern=NO_NUL)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=NO_NUL)]
+DocumentState = Literal["pending", "done", "cancelled", "failed"]
 
 
 class Body(BaseModel):
@@ -45,14 +47,14 @@ class SessionCreate(Body):
         extra="forbid",
         json_schema_extra={"examples": [{"name": "report", "options": {"focus": ["Where does Anna Berg work?"]}}]},
     )
-    name: str = Field("", max_length=200)
+    name: Line = ""
     options: SessionOptions = SessionOptions()
 
 
 class SessionFork(Body):
     """A copy of a session under a new id, with its memory, log and documents."""
 
-    name: str | None = Field(None, max_length=200, description="None: the original's")
+    name: Line | None = Field(None, description="None: the original's")
 
 
 class Session(BaseModel):
@@ -85,8 +87,8 @@ class DocumentCreate(Body):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"text": "Anna Berg works at Solaria .", "title": "report"}]}
     )
-    text: str = Field(min_length=1)
-    title: str = Field("", max_length=200)
+    text: Text
+    title: Line = ""
     role: Literal["user", "assistant"] | None = Field(None, description="set: the text is this speaker's turn")
 
 
@@ -96,11 +98,20 @@ class Document(BaseModel):
     number: int = Field(description="1, 2, 3 ... within the session")
     title: str
     state: DocumentState = Field(description="pending: being read, waiting, or interrupted; it goes on when asked")
+    error: str | None = Field(None, description="why it failed; `resume` tries again")
     background: bool = Field(description="read by the server whether or not a client listens")
     tokens: int
     chunks: int
     read: int = Field(description="chunks read and committed; the next one to read has this index")
     created_at: datetime
+
+
+class Chunk(BaseModel):
+    """The text that the agent was shown at one step."""
+
+    document: int
+    chunk: int
+    text: str
 
 
 class DocumentList(BaseModel):
@@ -239,9 +250,9 @@ class EntryWrite(Body):
 
 
 class ScratchpadWrite(Body):
-    """The whole scratchpad, written by hand."""
+    """The whole scratchpad, written by hand; empty clears it."""
 
-    content: str
+    content: Annotated[str, StringConstraints(pattern=NO_NUL)]
 
 
 # -- models and health -------------------------------------------------------------------------------------------------
