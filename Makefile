@@ -1,5 +1,6 @@
 # Everything runs from here without an activated environment.
 #   make train         set up if needed, then train the tiny recipe, or go on with it (RECIPE=..., ARGS="--set seed=1")
+#   make serve         set up if needed, then serve the tiny policy on this machine (CHECKPOINT=..., ARGS="--config ...")
 #   make test          set up if needed, then lint, types and all tests    (PYTEST_ARGS="-m 'not stack'")
 #   make bench         set up if needed, then every benchmark, and docs/benchmarks.md from what they found
 #   make tiny-policy   make the tiny recipe's starting policy again
@@ -12,6 +13,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RECIPE ?= recipes/tiny.yaml
 ARGS ?=
+CHECKPOINT ?= models/tiny-policy
 PYTEST_ARGS ?=
 LOCK := requirements/cpu.txt
 # Where the CPU build of torch comes from when the configured indexes offer only the CUDA build.
@@ -23,7 +25,7 @@ TORCH := $(shell grep -m1 '^torch==' $(LOCK))
 # This clone's code comes first, also in an environment that another clone made.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: setup train test lint bench tiny-policy lock chaos audit
+.PHONY: setup train serve test lint bench tiny-policy lock chaos audit
 
 setup: $(STAMP)
 
@@ -40,6 +42,9 @@ $(STAMP): | $(LOCK)
 
 train: setup
 	$(BIN)/atommem train $(RECIPE) --resume $(ARGS)
+
+serve: setup
+	$(BIN)/atommem serve $(CHECKPOINT) $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

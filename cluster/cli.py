@@ -22,6 +22,8 @@ data_app = typer.Typer(help="Build task files.", no_args_is_help=True)
 model_app = typer.Typer(help="Models that come with a package.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(model_app, name="model")
+keys_app = typer.Typer(help="API keys of an endpoint.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 
 
@@ -214,6 +216,49 @@ def report(
     from evaluation.report import write_report
 
     typer.echo(f"report: {write_report(run_dir)}")
+
+
+ServeFile = Annotated[Path | None, typer.Option("--config", help="Serve file; else cluster/serve.yaml.")]
+
+
+@app.command()
+def serve(
+    checkpoint: Annotated[str, typer.Argument(help="A model folder, e.g. of a run's checkpoints.", show_default=False)],
+    config: ServeFile = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; else one of its own.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Cores for a Ray of its own.")] = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Serve a memory agent over HTTP until interrupted; prints the URL."""
+    from cluster.config import RayConfig
+    from cluster.serving.launch import load_config, serve_forever
+
+    serve_forever(load_config(config, checkpoint, set_), RayConfig(address=address, num_cpus=cpus))
+
+
+@app.command()
+def deploy(
+    checkpoint: Annotated[Path, typer.Argument(help="A model folder on the server's machines.", show_default=False)],
+    url: Annotated[str, typer.Option(help="The running endpoint.")] = "http://127.0.0.1:8000",
+    key: Annotated[str | None, typer.Option(envvar="ATOMMEM_API_KEY", help="An admin's API key.")] = None,
+) -> None:
+    """Let a running endpoint serve another checkpoint, without dropping a request."""
+    from cluster.serving.launch import deploy as go
+
+    typer.echo(go(checkpoint, url, key))
+
+
+@keys_app.command("create")
+def keys_create(
+    tenant: Annotated[str, typer.Option(help="Whose sessions the key opens.", show_default=False)],
+    admin: Annotated[bool, typer.Option(help="May deploy checkpoints.")] = False,
+    config: ServeFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Make an API key and print it once; only its hash is kept."""
+    from cluster.serving.launch import create_key, load_config
+
+    typer.echo(create_key(load_config(config, None, set_), tenant, admin))
 
 
 @data_app.command("build")

@@ -6,7 +6,7 @@ import difflib
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,7 @@ from cluster.config import RunConfig
 from env.errors import UserError
 
 SHOWN_ERRORS = 3
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -24,22 +25,22 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     value of the wrong type, and values that contradict each other.
     """
     path = Path(path)
-    values = _read(path, frozenset())
-    return _validated(values, overrides, str(path))
+    return validated(RunConfig, _read(path, frozenset()), overrides, str(path))
 
 
 def override(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     """A configuration with `a.b=value` overrides, validated anew. Raises UserError as `load_recipe` does."""
-    return _validated(config.model_dump(mode="json"), overrides, "; ".join(overrides) or config.name)
+    return validated(RunConfig, config.model_dump(mode="json"), overrides, "; ".join(overrides) or config.name)
 
 
-def _validated(values: dict[str, Any], overrides: Sequence[str], where: str) -> RunConfig:
+def validated(root: type[ConfigT], values: dict[str, Any], overrides: Sequence[str], where: str) -> ConfigT:
+    """`values` with overrides as a configuration; `where` they come from begins the message of a UserError."""
     for change in overrides:
         _override(values, change)
     try:
-        return RunConfig.model_validate(values)
+        return root.model_validate(values)
     except ValidationError as error:
-        messages = [_explain(dict(item)) for item in error.errors(include_url=False)]
+        messages = [_explain(dict(item), root) for item in error.errors(include_url=False)]
         more = len(messages) - SHOWN_ERRORS
         rest = f" (and {more} more)" if more > 0 else ""
         raise UserError(f"{where}: {'; '.join(messages[:SHOWN_ERRORS])}{rest}") from None
@@ -111,12 +112,12 @@ def _override(values: dict[str, Any], override: str) -> None:
 # -- saying what is wrong ----------------------------------------------------------------------------------------------
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], root: type[BaseModel]) -> str:
     """One pydantic error in one clause: the field, its value, and what would be right."""
-    path = _without_tags(error["loc"])
+    path = _without_tags(error["loc"], root)
     name = ".".join(map(str, path))
     if error["type"] == "extra_forbidden":
-        return f"unknown key {name}{_suggestion(path)}"
+        return f"unknown key {name}{_suggestion(path, root)}"
     if error["type"] == "missing":
         return f"{name} is missing"
     message = error["msg"].removeprefix("Value error, ")
@@ -128,10 +129,10 @@ def _explain(error: dict[str, Any]) -> str:
     return f"{name} is {error['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+def _without_tags(loc: tuple[int | str, ...], root: type[BaseModel]) -> tuple[int | str, ...]:
     """A pydantic location less the tags of discriminated unions, which are not keys of the recipe."""
     kept: list[int | str] = []
-    here: tuple[type[BaseModel], ...] = (RunConfig,)
+    here: tuple[type[BaseModel], ...] = (root,)
     for part in loc:
         if any(part in model.model_fields for model in here):
             fields = [model.model_fields[str(part)] for model in here if part in model.model_fields]
@@ -143,10 +144,10 @@ def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return tuple(kept)
 
 
-def _suggestion(path: tuple[int | str, ...]) -> str:
+def _suggestion(path: tuple[int | str, ...], root: type[BaseModel]) -> str:
     """The nearest valid key: the same name in another section, else a similar name in this one."""
     *parents, key = map(str, path)
-    everywhere = list(_paths(RunConfig))
+    everywhere = list(_paths(root))
     if same := [known for known in everywhere if known.split(".")[-1] == key]:
         wanted = ".".join([*parents, key])
         return f"; did you mean {difflib.get_close_matches(wanted, same, n=1, cutoff=0)[0]}?"

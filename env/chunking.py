@@ -17,18 +17,28 @@ def chunks(task: Task, tokenizer: ChatTokenizer, config: EnvConfig) -> tuple[str
     With `chunk_boundary: token` every chunk but the last is full and begins with the last `chunk_overlap` tokens of the
     one before it. With `unit`, whole units are packed, and only a unit that is too long by itself is cut.
     """
+    return _remembered(task.units, tokenizer, config.chunk_boundary, config.chunk_tokens, config.chunk_overlap)
+
+
+def split(units: tuple[str, ...], tokenizer: ChatTokenizer, config: EnvConfig) -> tuple[str, ...]:
+    """The same for units that nobody will ask for again: nothing is remembered."""
     cut = _by_token if config.chunk_boundary == "token" else _by_unit
-    return cut(task.units, tokenizer, config.chunk_tokens, config.chunk_overlap)
+    return cut(units, tokenizer, config.chunk_tokens, config.chunk_overlap)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64)  # the episodes of a group read the same text
+def _remembered(
+    units: tuple[str, ...], tokenizer: ChatTokenizer, boundary: str, size: int, overlap: int
+) -> tuple[str, ...]:
+    return (_by_token if boundary == "token" else _by_unit)(units, tokenizer, size, overlap)
+
+
 def _by_token(units: tuple[str, ...], tokenizer: ChatTokenizer, size: int, overlap: int) -> tuple[str, ...]:
     ids = tokenizer.encode(_SEPARATOR.join(units))
     starts = range(0, max(len(ids) - overlap, 1), size - overlap)
     return tuple(tokenizer.decode(ids[start : start + size]) for start in starts)
 
 
-@lru_cache(maxsize=64)
 def _by_unit(units: tuple[str, ...], tokenizer: ChatTokenizer, size: int, overlap: int) -> tuple[str, ...]:
     packed: list[list[str]] = [[]]
     room = size

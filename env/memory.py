@@ -111,6 +111,19 @@ class MemoryStore:
         found = [Entry(entry_id, self._contents[entry_id], score) for entry_id, score in pairs]
         return sorted(found, key=lambda entry: (-entry.score, entry.entry_id))
 
+    def content(self, entry_id: int) -> str | None:
+        """The text of an entry; None when there is none with this id."""
+        return self._contents.get(entry_id)
+
+    def vector(self, entry_id: int) -> np.ndarray:
+        """The vector [dim] of an entry that exists."""
+        return self._index.reconstruct(self._rows[entry_id])
+
+    @property
+    def next_id(self) -> int:
+        """The id of the next entry."""
+        return self._next_id
+
     def snapshot(self) -> dict[str, Any]:
         """The whole state; `restore` brings it back. `vectors` is float32 [entries, dim] in the order of `entries`."""
         return {

@@ -53,6 +53,18 @@ class _Retrieval:
     cut_tokens: int = 0
 
 
+@dataclass(frozen=True)
+class Continuation:
+    """Begin with a memory that is there already: a part of a text that was cut before, or nothing but questions."""
+
+    memory: MemoryStore
+    chunks: tuple[str, ...] = ()
+    before: int = 0  # chunks of the same text that were read earlier
+    total: int = 0  # chunks of the whole text
+    focus: tuple[str, ...] = ()  # questions kept in view that this episode does not ask
+    query: str | None = None  # a Read of the step before, whose result is shown first
+
+
 class MemoryEnv:
     """Reset with a task, then step with the model's texts until terminated or truncated.
 
@@ -77,18 +89,19 @@ class MemoryEnv:
         self._dialect = DIALECTS[config.dialect]
         self._template = PromptTemplate(config)
 
-    async def reset(self, task: Task) -> list[Message]:
-        """Start an episode with an empty memory; returns the first observation.
+    async def reset(self, task: Task, start: Continuation | None = None) -> list[Message]:
+        """Start an episode with an empty memory, or as `start` says (the task's units are not used then, and it
+        need not ask anything); returns the first observation.
 
         Raises:
             TaskError: the task has no text or no question, or a chunk does not fit into the model's window.
+            EmbeddingError: from the search for `start.query`.
         """
-        if not task.questions or not any(unit.strip() for unit in task.units):
-            raise TaskError(f"task {task.task_id}: needs a text and at least one question")
-        self._task = task
-        self._chunks = chunks(task, self._tokenizer, self._config)
-        self.memory = MemoryStore(self._embedder.dim, self._config.capacity)
-        self._cursor, self._retrieval = _Cursor(), _Retrieval()
+        self._task, self._start = task, start or self._beginning(task)
+        if not task.questions and not self._start.chunks:
+            raise TaskError(f"task {task.task_id}: nothing to read and nothing to ask")
+        self._chunks, self.memory = self._start.chunks, self._start.memory
+        self._cursor, self._retrieval = _Cursor("chunk" if self._chunks else "question"), _Retrieval()
         self._answers = [AnswerRecord(q.text, q.kind, q.answers, None) for q in task.questions]
         self._counts: Counter[str] = Counter()
         self._reward, self._done = 0.0, False
@@ -96,7 +109,19 @@ class MemoryEnv:
         self._budget = self._config.max_steps or (
             (len(self._chunks) + len(task.questions)) * (self._config.max_reads + 1)
         )
+        await self._retrieve(self._start.query)
         return self._observe()
+
+    def _beginning(self, task: Task) -> Continuation:
+        if not task.questions or not any(unit.strip() for unit in task.units):
+            raise TaskError(f"task {task.task_id}: needs a text and at least one question")
+        cut_text = chunks(task, self._tokenizer, self._config)
+        return Continuation(MemoryStore(self._embedder.dim, self._config.capacity), cut_text, total=len(cut_text))
+
+    @property
+    def query(self) -> str | None:
+        """The query whose result is shown at the next step (`Continuation.query` of what comes next)."""
+        return self._retrieval.query
 
     async def step(self, text: str, tokens: int = 0) -> tuple[list[Message] | None, float, bool, bool, StepRecord]:
         """Apply one model output of `tokens` generated tokens.
@@ -113,7 +138,8 @@ class MemoryEnv:
         record = self._record(text)
         record.operations = await self._apply([self._limited(op) for op in self._parse(text)])
         record.store_size = len(self.memory)
-        await self._retrieve(record)
+        queries = [op.text for op in record.operations if op.kind == "read" and op.outcome == "ok"]
+        await self._retrieve(queries[-1] if queries else None)
         self._cursor.steps += 1
         self._cursor.tokens += tokens
         self._counts.update(operation.kind for operation in record.operations)
@@ -168,13 +194,14 @@ class MemoryEnv:
 
     def _view(self) -> View:
         cursor, in_chunks = self._cursor, self._cursor.phase == "chunk"
+        asked = [question.text for question in self._task.questions]
         return View(
             phase=cursor.phase,
-            position=cursor.position + 1,
-            total=len(self._chunks) if in_chunks else len(self._task.questions),
+            position=cursor.position + 1 + (self._start.before if in_chunks else 0),
+            total=self._start.total if in_chunks else len(asked),
             chunk=self._chunks[cursor.position] if in_chunks else "",
             question="" if in_chunks else self._task.questions[cursor.position].text,
-            questions=tuple(question.text for question in self._task.questions),
+            questions=(*(text for text in self._start.focus if text not in asked), *asked),
             scratchpad=self.memory.scratchpad,
             query=self._retrieval.query,
             retrieved=tuple(map(self._labelled, range(len(self._retrieval.shown)))),
@@ -229,19 +256,18 @@ class MemoryEnv:
         shown = self._retrieval.shown
         return shown[rank].entry_id if 0 <= rank < len(shown) else None
 
-    async def _retrieve(self, record: StepRecord) -> None:
-        """Set what the next step shows: the result of this step's last valid query, or nothing."""
-        queries = [op.text for op in record.operations if op.kind == "read" and op.outcome == "ok"]
+    async def _retrieve(self, query: str | None) -> None:
+        """Set what the next step shows: the result of the last step's last valid query, or nothing."""
         self._retrieval = _Retrieval()
-        if not queries:
+        if query is None:
             return
         if self._config.retrieval == "random":
             picked = list(self.memory.entries.items())
             found = [Entry(*item) for item in self._random.sample(picked, min(self._config.top_k, len(picked)))]
         else:
-            vector = (await self._embedder.embed(queries[-1:], "query"))[0]
+            vector = (await self._embedder.embed([query], "query"))[0]
             found = self.memory.search(vector, self._config.top_k)
-        self._retrieval = _Retrieval(queries[-1], found)
+        self._retrieval = _Retrieval(query, found)
 
     def _advance(self, record: StepRecord) -> None:
         """Move to the next chunk or question, unless this step earned another look."""
@@ -277,5 +303,6 @@ class MemoryEnv:
         self._counts["truncated"] += int(truncated)
         operations = sum(self._counts[kind] for kind in KINDS.values())
         valid_share = 1.0 - self._counts[KINDS[Invalid]] / operations if operations else 0.0
-        self._reward = await episode_reward(self._answers, valid_share, self._config.reward, self._judge)
+        if any(answer.gold for answer in self._answers):  # what a user asks has no gold answer
+            self._reward = await episode_reward(self._answers, valid_share, self._config.reward, self._judge)
         return None, self._reward, terminated, truncated, record

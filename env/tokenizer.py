@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ class ChatTokenizer:
             raise UserError(f"model '{path}': its tokenizer names no eos_token")
         self.path = str(path)
         self.eos_token_id: int = self._tokenizer.eos_token_id
+        added = self._tokenizer.added_tokens_decoder.values()
+        special = {*self._tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+        self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
         self._prompts: OrderedDict[tuple[str, ...], list[int]] = OrderedDict()
 
     def encode(self, text: str) -> list[int]:
@@ -38,8 +42,12 @@ class ChatTokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids, without special tokens."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        """Text of generated ids, without special tokens; a NUL, which no database takes, becomes U+FFFD."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True).replace("\0", "\ufffd")
+
+    def defuse(self, text: str) -> str:
+        """Break special tokens spelled in a text (`<eos>` becomes `< eos>`): no content can end a turn or begin one."""
+        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation with the chat template, ending where the assistant's answer begins."""
@@ -47,7 +55,8 @@ class ChatTokenizer:
         if key in self._prompts:
             self._prompts.move_to_end(key)
             return self._prompts[key]
-        text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        safe = [Message(role=message["role"], content=self.defuse(message["content"])) for message in messages]
+        text = self._tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True)
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         self._prompts[key] = ids
         if len(self._prompts) > _CACHED_PROMPTS:

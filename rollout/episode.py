@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from env.errors import JudgeError, TaskError
 from env.memory_env import EpisodeResult
 from env.types import Message, StepRecord, Task
+from rollout.config import SamplingConfig
 from rollout.errors import EngineError
 from rollout.types import Boundary, Completion, Failure, Generator, GroupRequest, Trajectory, Turn
 
@@ -73,19 +75,39 @@ async def _play(
     request: GroupRequest,
     trajectory: Trajectory,
 ) -> None:
-    messages: list[Message] | None = await env.reset(request.task)
-    while messages is not None:
-        started = time.monotonic()
-        prompt_ids = tokenizer.encode_chat(messages)
-        seed = turn_seed(request, trajectory.index, len(trajectory.turns))
-        completion = await generator.generate(prompt_ids, request.sampling, request.group_id, seed)
-        text = tokenizer.decode(completion.token_ids)
-        messages, _, terminated, truncated, record = await env.step(text, len(completion.token_ids))
-        trajectory.turns.append(_turn(prompt_ids, completion, record, time.monotonic() - started))
-        if terminated or truncated:
-            break
+    first = await env.reset(request.task)
+
+    def seed(turn: int) -> int:
+        return turn_seed(request, trajectory.index, turn)
+
+    async for turn in turns(env, first, generator, tokenizer, request.sampling, request.group_id, seed):
+        trajectory.turns.append(turn)
     result = env.result()
     trajectory.reward, trajectory.answers, trajectory.metrics = result.reward, result.answers, result.metrics
+
+
+async def turns(
+    env: Environment,
+    first: list[Message],
+    generator: Generator,
+    tokenizer: Tokenizer,
+    sampling: SamplingConfig,
+    affinity: int,
+    seed: Callable[[int], int],
+) -> AsyncIterator[Turn]:
+    """Play an environment from its first observation to its end; ``seed`` of a turn's number makes it repeatable."""
+    messages: list[Message] | None = first
+    for number in itertools.count():
+        if messages is None:
+            return
+        started = time.monotonic()
+        prompt_ids = tokenizer.encode_chat(messages)
+        completion = await generator.generate(prompt_ids, sampling, affinity, seed(number))
+        text = tokenizer.decode(completion.token_ids)
+        messages, _, terminated, truncated, record = await env.step(text, len(completion.token_ids))
+        yield _turn(prompt_ids, completion, record, time.monotonic() - started)
+        if terminated or truncated:
+            return
 
 
 def _turn(prompt_ids: list[int], completion: Completion, record: StepRecord, seconds: float) -> Turn:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = ("env", "rollout", "learner", "evaluation", "cluster")
 HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "faiss", "datasets", "sklearn")
-LIGHT = ["cluster.cli", "cluster.recipes", *(f"{folder}.config" for folder in ORDER)]
+LIGHT = ["cluster.cli", "cluster.recipes", "cluster.serving.config", *(f"{folder}.config" for folder in ORDER)]
 LIGHT += [f"{folder}.types" for folder in ("env", "rollout", "learner")]
 
 

@@ -1,0 +1,52 @@
+"""A policy of a few lines over the tiny tokenizer: it stores every chunk whole, looks up a question and answers it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+from env.tokenizer import ChatTokenizer
+from rollout.config import SamplingConfig
+from rollout.errors import EngineError
+from rollout.types import Completion
+
+
+class ScriptedPolicy:
+    """Implements `rollout.types.Generator`. `broken` makes it fail; `gate` holds every call until it is set."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.broken = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.prompts: list[str] = []
+        self.called = asyncio.Event()
+        self.cancelled = 0
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: SamplingConfig, affinity: int, seed: int | None = None
+    ) -> Completion:
+        self.called.set()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.broken:
+            raise EngineError("switched off")
+        prompt = self._tokenizer.decode(prompt_ids)
+        self.prompts.append(prompt)
+        ids = self._tokenizer.encode(self.says(prompt))
+        return Completion(ids, [0.0] * len(ids), 1, "stop")
+
+    def says(self, prompt: str) -> str:
+        if chunk := re.search(r"read : (.*?) notes :", prompt):
+            return f"<create_memory>{chunk[1]}</create_memory><scratchpad>{chunk[1]}</scratchpad>"
+        question = re.search(r"ask : (.*?) notes :", prompt)
+        assert question, prompt
+        if shown := re.search(r"memory \d+ : (.*?) (?:memory \d|do :)", prompt):
+            return f"<answer>{shown[1]}</answer>"
+        if "memory none" in prompt:
+            return "<answer>nowhere</answer>"
+        return f"<read_memory>{question[1]}</read_memory>"
