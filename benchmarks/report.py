@@ -12,7 +12,8 @@ PAGE = Path("docs/benchmarks.md")
 PLOTS = Path("docs/benchmarks")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 ORDER = (
-    "rollouts", "prefix_cache", "memory", "embedding", "learner", "loss_memory", "weight_sync", "iteration", "startup",
+    "rollouts", "prefix_cache", "memory", "embedding", "shared_prefixes", "learner", "loss_memory", "weight_sync",
+    "iteration", "startup",
 )  # fmt: skip
 
 

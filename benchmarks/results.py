@@ -7,7 +7,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -65,19 +65,21 @@ def times(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
     return statistics.median(s / f for s, f in zip(seconds[slow], seconds[fast], strict=True))
 
 
-def keep(name: str, ratios: list[Ratio], started: float, **series: Any) -> None:
-    """Print the ratios and keep them with the machine, the versions, the command and what is plotted."""
+def keep(name: str, ratios: Iterable[Ratio], started: float, **series: Any) -> None:
+    """Print the ratios as they come and keep them with the machine, the versions, the command and what is plotted."""
+    RESULTS.mkdir(exist_ok=True)
+    found: list[dict[str, Any]] = []
     for ratio in ratios:
         print(ratio, flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    found = {
-        "command": f"python -m benchmarks.{name}",
-        "seconds": round(time.monotonic() - started, 1),
-        "machine": machine(),
-        "ratios": [asdict(ratio) for ratio in ratios],
-        "series": series,
-    }
-    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        found.append(asdict(ratio))
+        result = {
+            "command": f"python -m benchmarks.{name}",
+            "seconds": round(time.monotonic() - started, 1),
+            "machine": machine(),
+            "ratios": found,
+            "series": series,
+        }
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:

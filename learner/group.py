@@ -102,9 +102,9 @@ class LearnerGroup:
         self._step(batch, loss, None, keep_gradients=True)
         return self.call("gradients")[0]
 
-    def weights(self, dtype: str = "bfloat16") -> ray.ObjectRef:
-        """The policy as safetensors bytes in the object store: Hugging Face names, adapters merged."""
-        return self.call("weights", dtype)[0][0]
+    def weights(self, dtype: str = "bfloat16") -> list[ray.ObjectRef]:
+        """The policy as safetensors bytes in the object store, in buckets: Hugging Face names, adapters merged."""
+        return self.call("weights", dtype)[0]
 
     def save(self, directory: Path, trainer_state: bool = True) -> None:
         """Write a checkpoint (learner/checkpoint.py), whole or not at all; without ``trainer_state`` only the model.

@@ -130,13 +130,13 @@ class LearnerWorker:
             return torch.cuda.max_memory_allocated() / 2**20
         return psutil.Process().memory_info().rss / 2**20
 
-    def weights(self, dtype: str) -> Any:
-        """Rank 0: an ObjectRef to the policy as safetensors bytes; None elsewhere. Collective."""
-        tensors: dict[str, Tensor] = {}
-        for bucket in export_buckets(self.policy.model, getattr(torch, dtype)):
-            if self.rank == 0:
-                tensors |= bucket
-        return [ray.put(safetensors.torch.save(tensors))] if self.rank == 0 else None
+    def weights(self, dtype: str) -> list[Any]:
+        """Rank 0: ObjectRefs to the policy as safetensors bytes, a bucket each; nothing elsewhere. Collective.
+
+        No rank holds more of the model than its own part and one bucket.
+        """
+        buckets = export_buckets(self.policy.model, getattr(torch, dtype))
+        return [ray.put(safetensors.torch.save(bucket)) for bucket in buckets if self.rank == 0]
 
     def open_broadcast(self, address: tuple[str, int], client: Any, dtype: str) -> None:
         """Meet the engines for NCCL broadcasts (learner/broadcast.py). Collective; needs GPUs."""

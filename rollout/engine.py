@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -92,14 +94,19 @@ class PolicyEngine:
         return Completion(list(sample.token_ids), logprobs, version, sample.finish_reason, cached)
 
     async def update_weights(self, weights: Any, version: int) -> None:
-        """Take over a whole model: safetensors bytes, or the path of a file or folder on this node.
+        """Take over a whole model: safetensors bytes, object references to its parts as such bytes (fetched one after
+        the other), or the path of a file or folder on this node.
 
         Running requests finish on the old weights, new ones wait. Raises WeightUpdateError when the weights
         are refused (the engine goes on with the old ones), EngineError when it is unusable from now on.
         """
         if not self._transfer_open:
             await self.open_transfer({})
-        with safetensors_files(weights) as paths:
+        with ExitStack() as files:
+            paths: list[Path] = []
+            for part in weights if isinstance(weights, list) else [weights]:
+                whole = await part if isinstance(part, ray.ObjectRef) else part
+                paths += files.enter_context(safetensors_files(whole))
             await self.begin_update()
             await self.receive_update({"paths": [str(path) for path in paths]})
             await self.finish_update(version)

@@ -93,7 +93,8 @@ class EnginePool:
         """Give every engine the same weights and wait until all have them; returns the seconds that took.
 
         Args:
-            weights: safetensors bytes, an ObjectRef to them, or a path that every engine's node can read.
+            weights: safetensors bytes, an ObjectRef to them, a list of ObjectRefs to parts, or a path that every
+                engine's node can read.
             version: the policy version that completions carry from now on.
 
         An engine that died, broke or hung is restarted and updated once more. Raises WeightUpdateError when the
@@ -215,6 +216,8 @@ def wait_until_ready(handles: Sequence[ActorHandle], timeout_s: float) -> None:
 
 def _owned_here(weights: Any) -> Any:
     """Weights as this process's own object: one that a learner owns is lost with that learner."""
+    if isinstance(weights, list):
+        return [_owned_here(part) for part in weights]
     if isinstance(weights, ray.ObjectRef):
         weights = ray.get(weights)
     return ray.put(weights) if isinstance(weights, bytes | bytearray) else weights

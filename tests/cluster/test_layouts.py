@@ -52,7 +52,8 @@ def learn(run, sequences, workers: int, stage: int, then=lambda learner: None):
     try:
         gradients = learner.gradients(sequences)
         then(learner)
-        return gradients, safetensors.torch.load(ray.get(learner.weights("float32")))
+        buckets = map(safetensors.torch.load, ray.get(learner.weights("float32")))
+        return gradients, {name: tensor for bucket in buckets for name, tensor in bucket.items()}
     finally:
         learner.shutdown()
 
