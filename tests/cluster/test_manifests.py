@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from cluster.recipes import load_recipe
+from cluster.serving.config import ServingConfig
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
 
@@ -149,4 +151,9 @@ def test_the_service_config_is_one_that_serve_reads() -> None:
     from ray.serve.schema import ServeDeploySchema
 
     config = ServeDeploySchema.model_validate(yaml.safe_load(read("rayservice.yaml")["spec"]["serveConfigV2"]))
-    assert [app.import_path for app in config.applications] == ["cluster.serving.app:build"]
+    (application,) = config.applications
+    module, _, builder = application.import_path.partition(":")
+    assert callable(getattr(importlib.import_module(module), builder))
+    serving = ServingConfig.model_validate(application.args)
+    assert serving.http.keys, "the world may not write without a key"
+    assert serving.engine_replicas.max == cluster_of(read("rayservice.yaml"))["workerGroupSpecs"][0]["maxReplicas"]
