@@ -103,26 +103,28 @@ def _losses(tables: list[SuiteTable]) -> Figure:
         axis.xaxis.set_major_formatter(PercentFormatter(1.0))
         axis.set_xlim(0, 1)
         axis.grid(False, axis="y")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2 if len(tables) == 1 else 4)
     return figure
 
 
 def _costs(tables: list[SuiteTable]) -> Figure:
     figure, axes = _panels(tables, 3.3)
     for axis, table in zip(axes, tables, strict=False):
-        for number, line in enumerate(_run(table)):
+        lines = _run(table)
+        for number, line in enumerate(lines):
             axis.scatter(
                 _tokens(line), _bounds(line)[0], s=34,
                 color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)], label=line.variant,
             )  # fmt: skip
-        axis.set_xscale("log")
+        if max(map(_tokens, lines)) > 8 * min(map(_tokens, lines)):
+            axis.set_xscale("log")
+        else:
+            axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * max(_bounds(line)[0] for line in lines) or 1.0)
         axis.set_xlabel("tokens per task")
         axis.set_ylabel(table.headline.replace("_", " "))
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3 if len(tables) == 1 else 5)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3 if len(tables) == 1 else 5)
     return figure
 
 
