@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from cluster.serving.http import chat, documents, memory, operations, problems, sessions
+from cluster.serving.http import chat, documents, memory, operations, playground, problems, sessions
 from cluster.serving.http.context import Context
 from cluster.serving.http.limits import Door
 from cluster.serving.http.metrics import Counted
@@ -20,7 +20,7 @@ def make_app(context: Context) -> FastAPI:
     """The application of one ingress replica."""
     app = FastAPI(title="AtomMem", version="1", description=_DESCRIPTION)
     app.state.context = context
-    for part in (sessions, documents, memory, chat, operations):
+    for part in (sessions, documents, memory, chat, operations, playground):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Door, config=context.config)
