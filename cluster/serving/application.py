@@ -40,7 +40,7 @@ _GONE = (RayActorError, BackPressureError)
 class AgentReplica(SessionAgent):
     """A SessionAgent whose engine is the engine deployment."""
 
-    async def __init__(self, config: ServingConfig, engine: DeploymentHandle) -> None:
+    async def __init__(self, config: ServingConfig, engine: DeploymentHandle) -> None:  # type: ignore[misc]
         database = Database(config.database)
         await database.migrate()
         embedder = BatchedEmbedder(make_embedder(config.env.embedder))

@@ -112,7 +112,7 @@ class DocumentRows(SessionRows):
             return (await connection.execute(query.order_by(documents.c.number).limit(1))).one_or_none()
 
 
-async def abandoned(database: Database, before: float) -> Sequence[Row[Any]]:
+async def abandoned(database: Database, before: float) -> Sequence[Any]:
     """(tenant, id) of sessions with background documents and no progress since `before`: not for users."""
     waiting = (documents.c.state == "pending") & documents.c.background & (sessions.c.updated_at < before)
     query = select(sessions.c.tenant, sessions.c.id).join(documents).where(waiting).distinct()

@@ -31,7 +31,7 @@ _RETRY_S = 0.5
 class EngineReplica:
     """One vLLM engine that serves the checkpoint that the database says is wanted, from one request to the next."""
 
-    async def __init__(self, config: ServingConfig) -> None:
+    async def __init__(self, config: ServingConfig) -> None:  # type: ignore[misc]
         database = Database(config.database)
         await database.migrate()
         self._deployments = Deployments(database)

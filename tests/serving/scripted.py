@@ -21,6 +21,7 @@ class ScriptedPolicy:
         self.gate = asyncio.Event()
         self.gate.set()
         self.prompts: list[str] = []
+        self.prompt_ids: list[list[int]] = []
         self.called = asyncio.Event()
         self.cancelled = 0
 
@@ -37,12 +38,14 @@ class ScriptedPolicy:
             raise EngineError("switched off")
         prompt = self._tokenizer.decode(prompt_ids)
         self.prompts.append(prompt)
+        self.prompt_ids.append(list(prompt_ids))
         ids = self._tokenizer.encode(self.says(prompt))
         return Completion(ids, [0.0] * len(ids), 1, "stop")
 
     def says(self, prompt: str) -> str:
-        if chunk := re.search(r"read : (.*?) notes :", prompt):
-            return f"<create_memory>{chunk[1]}</create_memory><scratchpad>{chunk[1]}</scratchpad>"
+        if chunk := re.search(r"read : (.*?)notes :", prompt):
+            text = chunk[1].strip()  # empty: nothing that this tokenizer can spell
+            return f"<create_memory>{text}</create_memory><scratchpad>{text}</scratchpad>" if text else ""
         question = re.search(r"ask : (.*?) notes :", prompt)
         assert question, prompt
         if shown := re.search(r"memory \d+ : (.*?) (?:memory \d|do :)", prompt):

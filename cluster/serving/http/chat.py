@@ -24,6 +24,7 @@ from cluster.serving.chat_schemas import (
 )
 from cluster.serving.errors import NotFound, Unprocessable
 from cluster.serving.http.context import Context, Rows, Shared, Who
+from cluster.serving.http.events import EVENT_STREAM
 from cluster.serving.http.parameters import known_form
 from cluster.serving.http.problems import responses
 from cluster.serving.http.sessions import new_session
@@ -34,7 +35,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 _COMPLETION: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The completion; with `stream: true` events of `ChatChunk`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": EVENT_STREAM,
         "model": ChatCompletion,
     }
 }
@@ -75,9 +76,10 @@ async def complete(
     """Ask the last message; those before it are read into memory, each once."""
     if body.model != shared.config.name:
         raise NotFound(f"no model {body.model[:80]!r}: this server has {shared.config.name!r}")
-    *earlier, last = [message for message in body.messages if message.role in ("user", "assistant")] or [None]
-    if last is None or last.role != "user" or not last.text.strip():
+    spoken = [message for message in body.messages if message.role in ("user", "assistant")]
+    if not spoken or spoken[-1].role != "user" or not spoken[-1].text.strip():
         raise Unprocessable("messages: the last one must be the user's, with a text")
+    *earlier, last = spoken
     async with _session(rows, shared, x_session_id, body.user) as session_id:
         await _remember(shared, who.tenant, session_id, earlier)
         answer = [e.data async for e in shared.agents.ask(who.tenant, session_id, last.text.strip(), True)][-1]

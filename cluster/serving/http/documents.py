@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cluster.serving.errors import Unprocessable
 from cluster.serving.http.context import Rows, Shared, Who
-from cluster.serving.http.events import stream
+from cluster.serving.http.events import EVENT_STREAM, stream
 from cluster.serving.http.parameters import ChunkNumber, Number, SessionId
 from cluster.serving.http.problems import responses
 from cluster.serving.schemas import Chunk, Document, DocumentCreate, DocumentList, Line
@@ -19,7 +19,7 @@ from cluster.serving.views import document_view
 router = APIRouter(prefix="/v1/sessions/{session_id}/documents", tags=["documents"])
 _EVENTS: dict[str, Any] = {
     "description": "Events, see the schema `DocumentEvents`.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": EVENT_STREAM,
 }
 _TEXT_OR_JSON: dict[str, Any] = {
     "requestBody": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 from fastapi.sse import format_sse_event
 from starlette.responses import StreamingResponse
@@ -11,6 +12,10 @@ from starlette.responses import StreamingResponse
 from cluster.serving.errors import Refusal
 from cluster.serving.http.problems import plain, problem
 from cluster.serving.views import Event
+
+_TEXT = {"type": "string"}
+_EVENT = {"type": "object", "required": ["data"], "properties": {"event": _TEXT, "data": _TEXT, "id": _TEXT}}
+EVENT_STREAM: dict[str, Any] = {"text/event-stream": {"schema": _EVENT}}  # for OpenAPI: the schema of one event
 
 
 async def stream(events: AsyncIterator[Event]) -> StreamingResponse:

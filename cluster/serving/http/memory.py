@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from cluster.serving.http.context import Rows, Shared, Who
-from cluster.serving.http.events import stream
+from cluster.serving.http.events import EVENT_STREAM, stream
 from cluster.serving.http.parameters import After, EntryId, Expected, Limit, SessionId, Version
 from cluster.serving.http.problems import responses
 from cluster.serving.schemas import (
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/sessions/{session_id}", tags=["memory"])
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with `stream: true` events, see the schema `QuestionEvents`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": EVENT_STREAM,
         "model": Answer,
     }
 }
