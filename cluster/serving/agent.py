@@ -236,4 +236,4 @@ def _check_applied(outcome: str, edit: Edit) -> None:
     if outcome == "discarded":
         raise Conflict("the memory is full: remove an entry, or make the session's capacity larger")
     if outcome != "ok":
-        raise NotFound(f"{type(edit).__name__.lower()}: {outcome}")
+        raise NotFound(outcome)

@@ -43,13 +43,13 @@ class ScriptedPolicy:
         return Completion(ids, [0.0] * len(ids), 1, "stop")
 
     def says(self, prompt: str) -> str:
-        if chunk := re.search(r"read : (.*?)notes :", prompt):
+        if chunk := re.search(r"read : (.*?)(?:full : \d|notes :)", prompt):
             text = chunk[1].strip()  # empty: nothing that this tokenizer can spell
             return f"<create_memory>{text}</create_memory><scratchpad>{text}</scratchpad>" if text else ""
-        question = re.search(r"ask : (.*?) notes :", prompt)
+        question = re.search(r"ask : (.*?)(?:full : \d|notes :)", prompt)
         assert question, prompt
         if shown := re.search(r"memory \d+ : (.*?) (?:memory \d|do :)", prompt):
             return f"<answer>{shown[1]}</answer>"
-        if "memory none" in prompt:
+        if "memory none" in prompt or not question[1].strip():
             return "<answer>nowhere</answer>"
-        return f"<read_memory>{question[1]}</read_memory>"
+        return f"<read_memory>{question[1].strip()}</read_memory>"

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -162,6 +162,7 @@ class Memories(RuleBasedStateMachine):
 def test_interleaved_sessions_agree_with_the_model(config, tokenizer):
     Memories.config, Memories.tokenizer = config, tokenizer
     limits = settings(
-        max_examples=15, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+        max_examples=12, stateful_step_count=12, database=None, phases=[Phase.generate], deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
     run_state_machine_as_test(Memories, settings=limits)

@@ -59,7 +59,7 @@ def url(config, tokenizer):
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_every_answer_is_in_the_schema_and_none_is_a_500(url, mode):
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", timeout=120)
     session = httpx.post(f"{url}/v1/sessions", json={}).json()["id"]
     httpx.post(f"{url}/v1/sessions/{session}/documents", content="\n".join(FACTS))
     operations = [result.ok() for result in schema.get_all_operations()]
@@ -72,7 +72,7 @@ def test_every_answer_is_in_the_schema_and_none_is_a_500(url, mode):
             ends_it = case.method.lower() == "delete" and case.path.endswith("{session_id}")
             if known and not ends_it and "session_id" in case.path_parameters:
                 case.path_parameters["session_id"] = session
-            case.call_and_validate(excluded_checks=_EXCLUDED)
+            case.call_and_validate(excluded_checks=_EXCLUDED, timeout=120)
 
         with suppress(Unsatisfiable):  # nothing about this operation can be wrong
             check()
