@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import FastAPI
@@ -94,12 +95,13 @@ class RemoteAgents:
         begun, deadline = False, time.monotonic() + _TAKE_OVER_S
         while True:
             try:
-                async for event in self._stream(session_id, "read", tenant, session_id, number, after):
-                    deadline, after = time.monotonic() + _TAKE_OVER_S, event.id or after
-                    if event.id is None and event.data.state == "pending" and begun:  # type: ignore[attr-defined]
-                        continue  # the other replica's opening event
-                    begun = True
-                    yield event
+                async with aclosing(self._stream(session_id, "read", tenant, session_id, number, after)) as events:
+                    async for event in events:
+                        deadline, after = time.monotonic() + _TAKE_OVER_S, event.id or after
+                        if event.id is None and event.data.state == "pending" and begun:  # type: ignore[attr-defined]
+                            continue  # the other replica's opening event
+                        begun = True
+                        yield event
                 return
             except Unavailable as error:
                 if not isinstance(error.__cause__, _GONE) or time.monotonic() > deadline:
@@ -110,8 +112,9 @@ class RemoteAgents:
         self, tenant: str, session_id: str, question: str, may_be_empty: bool = False
     ) -> AsyncIterator[Event]:
         """See `SessionAgent`."""
-        async for event in self._stream(session_id, "ask", tenant, session_id, question, may_be_empty):
-            yield event
+        async with aclosing(self._stream(session_id, "ask", tenant, session_id, question, may_be_empty)) as events:
+            async for event in events:
+                yield event
 
     async def _call(self, session_id: str, method: str, *args: Any) -> Any:
         try:
@@ -119,7 +122,7 @@ class RemoteAgents:
         except _GONE as error:
             raise _gone() from error
 
-    async def _stream(self, session_id: str, method: str, *args: Any) -> AsyncIterator[Event]:
+    async def _stream(self, session_id: str, method: str, *args: Any) -> AsyncGenerator[Event, None]:
         handle = self._handle.options(session_id=session_id, stream=True)
         response = getattr(handle, method).remote(*args)
         try:
