@@ -97,7 +97,7 @@ def draw(rows: list[dict], path: Path, title: str) -> None:
         ("seconds per call", "resident memory, MB", "entries"), strict=True,
     ):  # fmt: skip
         axis.plot([row[key] for row in rows], linewidth=0.8, color="#0072b2")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * max(row[key] for row in rows))
         axis.set(xlabel="call", ylabel=label)
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=10)

@@ -95,12 +95,15 @@ def tasks_needed(
     """Tasks at which a paired difference of ``difference`` (2 points) would be seen with probability ``power``.
 
     n = ((z_{1 - (1 - confidence) / 2} + z_power) * s / difference)^2 for a two-sided test, where s is the standard
-    deviation over tasks of the linearised ratio estimator, (sum_i - mean * count_i) / mean count. None for one task.
+    deviation over tasks of the linearised ratio estimator, (sum_i - mean * count_i) / mean count. None for one task,
+    and where no task differs from another: there is no spread to go by.
     """
     sums, counts = _by_cluster([b - a for a, b in zip(before, after, strict=True)], clusters)
     if len(sums) < 2:
         return None
     residuals = (sums - sums.sum() / counts.sum() * counts) / counts.mean()
+    if not residuals.any():
+        return None
     z = stats.norm.ppf(1 - (1 - confidence) / 2) + stats.norm.ppf(power)
     return max(2, int(np.ceil((z * residuals.std(ddof=1) / difference) ** 2)))
 
