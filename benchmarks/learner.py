@@ -46,7 +46,9 @@ def against_trl() -> Ratio:
     turns = teacher_turns("recipes/tiny-sft.yaml", 6)
     np.random.default_rng(0).shuffle(turns)
     model, batches = fresh(TINY), cut(turns, False, 2048)
-    seconds = side_by_side(ROUNDS, ours=lambda: learn(model, batches), loop=lambda: padded_loop(model, turns))
+    seconds = side_by_side(
+        ROUNDS, time.process_time, ours=lambda: learn(model, batches), loop=lambda: padded_loop(model, turns)
+    )
     tokens = sum(map(len, turns))
     speeds = {side: f"{tokens / best(values):,.0f} tokens/s" for side, values in seconds.items()}
     return Ratio(
@@ -62,7 +64,10 @@ def against_bare() -> Ratio:
     worker = started_worker()
     model = fresh(TINY)
     seconds = side_by_side(
-        ROUNDS, bare=lambda: learn(model, batches), deepspeed=lambda: worker.update(batches, "sft")
+        ROUNDS,
+        time.process_time,
+        bare=lambda: learn(model, batches),
+        deepspeed=lambda: worker.update(batches, "sft"),
     )
     return Ratio(
         "learner: DeepSpeed update against bare forward+backward", f"{best(seconds['deepspeed']):.2f} s",

@@ -43,8 +43,7 @@ def group_turns(vocabulary: int, groups: int, size: int, prefix: int, suffix: in
         shared = tokens(prefix)
         for _ in range(size):
             output = tokens(suffix // 2)
-            worth = [draw.choice([-0.5, 0.5])] * len(output)
-            batch.append(TrainSequence(shared + tokens(suffix - len(output)), output, worth, [], group))
+            batch.append(TrainSequence(shared + tokens(suffix - len(output)), output, [1.0] * len(output), [], group))
     return batch
 
 
