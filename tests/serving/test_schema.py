@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from cluster.serving.agent import SessionAgent
 from cluster.serving.database import Database
+from cluster.serving.deployments import Deployments
 from cluster.serving.http.application import make_app
 from cluster.serving.http.context import Context
 from env.embedding import BatchedEmbedder, make_embedder
@@ -36,6 +37,8 @@ def url(config, tokenizer):
     async def serve() -> None:
         database = Database(config.database)
         await database.migrate()
+        deployments = Deployments(database)
+        await deployments.settle((await deployments.first(config.model)).version, "active")
         embedder = BatchedEmbedder(make_embedder(config.env.embedder))
         agent = SessionAgent(config, database, tokenizer, embedder, ScriptedPolicy(tokenizer))
         app = make_app(Context(config, database, agent))
