@@ -100,7 +100,7 @@ def load_state(engine: Any, rank: int, directory: Path, universal: Path | None =
         raise UserError(f"checkpoint '{directory}' has no trainer state that DeepSpeed can read")
     random_states = trainer / f"rng_rank{rank}.pt"
     if random_states.is_file():
-        _restore_random_states(torch.load(random_states, weights_only=False))
+        _restore_random_states(torch.load(random_states, weights_only=True))
 
 
 def write_manifest(directory: Path, updates: int, workers: int, stage: int) -> None:
@@ -138,13 +138,18 @@ def read_manifest(directory: Path, stage: int) -> dict[str, Any]:
 
 
 def _random_states() -> dict[str, Any]:
-    states = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+    """Tensors and plain values only, so that they can be read without unpickling objects."""
+    of_numpy: Any = np.random.get_state()
+    name, keys, *rest = of_numpy
+    numpy_state = (name, torch.from_numpy(keys.astype(np.int64)), *rest)
+    states = {"torch": torch.get_rng_state(), "numpy": numpy_state, "python": random.getstate()}
     return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
 def _restore_random_states(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
-    np.random.set_state(states["numpy"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     random.setstate(states["python"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
