@@ -66,8 +66,8 @@ def prefix_ratios() -> Iterator[Ratio]:
     alone = group_turns(TINY.vocab_size, 8, 1, 256, 64)
     yield shared_against_padded("shared prefixes: nothing to share", TINY, alone, "the worst case", 0.95)
     turns = teacher_turns("recipes/tiny-sft.yaml", 6)
-    row = sum(made.input_ids.size for made in cut(turns, True))
-    note = f"{sum(map(len, turns))} tokens of turns in {row} computed ones"
+    padded, shared = (sum(made.input_ids.size for made in cut(turns, share)) for share in (False, True))
+    note = f"{sum(map(len, turns))} tokens of turns are {shared} computed ones, or {padded} with padding to the longest"
     yield shared_against_padded("shared prefixes: SFT, teacher's turns of 6 tasks", TINY, turns, note)
     yield of_groups("SmolLM2, 2 of 30 layers", SMOLLM2)
 
