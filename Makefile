@@ -1,6 +1,6 @@
 # Everything runs from here without an activated environment.
 #   make train         set up if needed, then train the tiny recipe, or go on with it (RECIPE=..., ARGS="--set seed=1")
-#   make serve         set up if needed, then serve the tiny policy on this machine (CHECKPOINT=..., ARGS="--config ...")
+#   make serve         set up if needed, then serve the tiny run's policy on this machine (CHECKPOINT=..., ARGS="--config ...")
 #   make test          set up if needed, then lint, types and all tests    (PYTEST_ARGS="-m 'not stack'")
 #   make bench         set up if needed, then every benchmark, and docs/benchmarks.md from what they found
 #   make tiny-policy   make the tiny recipe's starting policy again
@@ -13,7 +13,8 @@ PYTHON ?= python3
 VENV ?= .venv
 RECIPE ?= recipes/tiny.yaml
 ARGS ?=
-CHECKPOINT ?= models/tiny-policy
+# What `make train` has made, else the policy that it starts from (which stores little: RL makes it care).
+CHECKPOINT ?= $(or $(lastword $(sort $(wildcard runs/tiny/checkpoints/step_*))),models/tiny-policy)
 PYTEST_ARGS ?=
 LOCK := requirements/cpu.txt
 # Where the CPU build of torch comes from when the configured indexes offer only the CUDA build.
