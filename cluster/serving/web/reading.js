@@ -69,6 +69,7 @@ async function loadDocuments() {
 function show(document) {
   const old = $(`document-${document.number}`);
   documents.set(document.number, document);
+  store.session.documents = documents.size;
   if (!old) $("documents").append(row(document));
   else update(old, document);
 }
