@@ -1,7 +1,7 @@
 """What serving costs beside the model: figures of the endpoint's own code, each measured in this one run. Run by hand:
 
-    python benchmarks/serve.py                    (or --parts step search memory; about a minute on a free core)
-    python benchmarks/serve_engine.py             (against the real engine: throughput and fairness)
+    python -m benchmarks.serve                   (or --parts step search memory; about a minute on a free core)
+    python -m benchmarks.serve_engine            (against the real engine: throughput and fairness)
 
 The real HTTP server, agent, environment and SQLite database (synchronous FULL) in one process, with a client that
 speaks HTTP to it over the loopback. The policy writes one Create per chunk at once, so that every step also commits.
@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import faiss
 import httpx
 import numpy as np
 import psutil
@@ -198,6 +199,7 @@ PARTS = {"step": step, "search": search, "memory": memory}
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    faiss.omp_set_num_threads(1)  # as a replica has
     settings = load_config(None, str(Path(__file__).parents[1] / "models" / "tiny-policy"), [])
     for part in parser.parse_args().parts:
         asyncio.run(PARTS[part](settings))
