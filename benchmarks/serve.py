@@ -1,7 +1,7 @@
 """What serving costs beside the model: figures of the endpoint's own code, each measured in this one run. Run by hand:
 
-    python benchmarks/serve.py                    (or --parts step search memory; about a minute on a free core)
-    python benchmarks/serve_engine.py             (against the real engine: throughput and fairness)
+    python -m benchmarks.serve                   (or --parts step search memory; about a minute on a free core)
+    python -m benchmarks.serve_engine            (against the real engine: throughput and fairness)
 
 The real HTTP server, agent, environment and SQLite database (synchronous FULL) in one process, with a client that
 speaks HTTP to it over the loopback. The policy writes one Create per chunk at once, so that every step also commits.
@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import faiss
 import httpx
 import numpy as np
 import psutil
@@ -163,15 +164,18 @@ async def search(config: ServingConfig, entries: int = 100_000, times: int = 200
             return time.perf_counter() - begun
 
         first = await timed("/search?q=Anna&k=10")
+        marks = [time.process_time()]
         lists = [await timed(f"?after={random.integers(entries)}&limit=100") for _ in range(times)]
+        marks.append(time.process_time())
         found = [await timed(f"/search?q={NAMES[i % 8]}+Berg+{i}&k=10") for i in range(times)]
-    print(f"list 100 of {entries}: {percentiles(lists)}")
-    print(f"search {entries}:      {percentiles(found)}; the first, with loading: {first:.2f} s")
+        cpu = np.diff([*marks, time.process_time()]) / times * 1000
+    print(f"list 100 of {entries}: {percentiles(lists)}, CPU {cpu[0]:.2f} ms")
+    print(f"search {entries}: {percentiles(found)}, CPU {cpu[1]:.2f} ms; the first, with loading: {first:.2f} s")
 
 
 async def memory(config: ServingConfig, sessions: int = 1000, entries: int = 20) -> None:
     """Resident memory per session that is kept live (idle), and per session that was evicted."""
-    for name, live in (("idle", sessions), ("evicted", 1)):
+    for name, live in (("evicted", 1), ("idle", sessions)):  # in this order: what is freed late hides what is taken
         async with endpoint(config, live) as served:
             warm = [await served.session(entries) for _ in range(50)]
             paths = [await served.session(entries) for _ in range(sessions)]
@@ -195,6 +199,7 @@ PARTS = {"step": step, "search": search, "memory": memory}
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    faiss.omp_set_num_threads(1)  # as a replica has
     settings = load_config(None, str(Path(__file__).parents[1] / "models" / "tiny-policy"), [])
     for part in parser.parse_args().parts:
         asyncio.run(PARTS[part](settings))

@@ -1,6 +1,6 @@
 """The endpoint against its engine: throughput of reading, and whether all of many sessions get their turn. Run by hand:
 
-    python benchmarks/serve_engine.py             (about three minutes on two free cores)
+    python -m benchmarks.serve_engine            (about three minutes on two free cores)
 
 Starts the application of `atommem serve` with the tiny policy on a Ray of its own. Throughput: an agent in this process
 first reads the documents and keeps every prompt it makes; then documents through the endpoint and the kept prompts

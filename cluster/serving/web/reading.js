@@ -12,7 +12,8 @@ const nameOf = (document) => document.title || `document ${document.number}`;
 
 // Read one text after another, in the order in which they were given.
 function readLater(start) {
-  queue = queue.then(() => shown(slot, () => listen(store.session.id, start)));
+  const { id } = store.session; // a text belongs to the session it was given to, whatever is open when its turn comes
+  queue = queue.then(() => shown(slot, () => listen(id, start)));
   return queue;
 }
 
@@ -68,6 +69,7 @@ async function loadDocuments() {
 function show(document) {
   const old = $(`document-${document.number}`);
   documents.set(document.number, document);
+  store.session.documents = documents.size;
   if (!old) $("documents").append(row(document));
   else update(old, document);
 }

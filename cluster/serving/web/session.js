@@ -100,10 +100,10 @@ $("creating").querySelector("form").addEventListener("submit", async (event) => 
   event.preventDefault();
   await shown($("create-problems"), async () => {
     const session = await call("v1/sessions", { method: "POST", json: { name: $("name").value.trim(), options: chosenOptions() } });
+    add(session);
+    await choose(session.id); // before the dialog closes: what is typed next belongs to the new session
     $("creating").close();
     event.target.reset();
-    add(session);
-    await choose(session.id);
     $("text").focus();
   });
 });
