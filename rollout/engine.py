@@ -38,7 +38,7 @@ class PolicyEngine:
         transfer = WeightTransferConfig(backend=config.weight_transfer)
         kwargs = engine_kwargs(model_path, config, seed)
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(weight_transfer_config=transfer, **kwargs))
-        self._config, self._version = config, version
+        self._config, self._version, self._start_version = config, version, version
         self._fault: str | None = None  # why the engine must not be used any more
         self._waits = ray.get_runtime_context().was_current_actor_reconstructed  # for weights: it starts with old ones
         self._begun: dict[str, float] = {}  # requests in flight, and when they came
@@ -88,7 +88,8 @@ class PolicyEngine:
         self._counts["output_tokens"] += len(sample.token_ids)
         steps = zip(sample.logprobs, sample.token_ids, strict=True)
         logprobs = [step[token].logprob for step, token in steps]
-        spans = [int(span.version) for span in sample.weight_versions or [] if span.version.isdigit()]
+        names = [span.version for span in sample.weight_versions or []]  # vLLM's own word for the starting weights
+        spans = [int(name) if name.isdigit() else self._start_version for name in names]
         version = min(spans, default=self._version)
         cached = output.num_cached_tokens or 0
         return Completion(list(sample.token_ids), logprobs, version, sample.finish_reason, cached)
