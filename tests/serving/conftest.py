@@ -52,7 +52,7 @@ def config(database_url) -> ServingConfig:
         prompts=["full"],
         sampling=SamplingConfig(temperature=0.0, max_new_tokens=64),
         engine=EngineConfig(max_model_len=512),
-        database=DatabaseConfig(url=database_url, synchronous="NORMAL"),
+        database=DatabaseConfig(url=database_url, synchronous="NORMAL", timeout_s=60),  # machines are busy
         limits=LimitsConfig(document_tokens=400, question_tokens=40, entry_tokens=40, sessions=50, body_mb=0.1),
     )  # fmt: skip
 
