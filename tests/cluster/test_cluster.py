@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +17,10 @@ from tests.cluster.nodes import Nodes, raylets
 from tests.cluster.test_recovery import ITERATIONS, TASKS, settings
 from tests.cluster.test_training import rows
 
-pytestmark = pytest.mark.stack
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.skipif(not os.environ.get("ATOMMEM_CLUSTER_TESTS"), reason="takes long: set ATOMMEM_CLUSTER_TESTS=1"),
+]
 
 
 @pytest.fixture(scope="module")
