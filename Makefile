@@ -2,6 +2,7 @@
 #   make train         set up if needed, then train the tiny recipe, or go on with it (RECIPE=..., ARGS="--set seed=1")
 #   make serve         set up if needed, then serve the tiny run's policy on this machine (CHECKPOINT=..., ARGS="--config ...")
 #   make test          set up if needed, then lint, types and all tests    (PYTEST_ARGS="-m 'not stack'")
+#   make test-cluster  the tests that kill a whole run's parts, and that submit a run to four raylets
 #   make bench         set up if needed, then every benchmark, and docs/benchmarks.md from what they found
 #   make tiny-policy   make the tiny recipe's starting policy again
 #   make chaos         the tiny recipe on four raylets while actors and nodes are killed for 20 minutes (ARGS="--seed 2")
@@ -26,7 +27,7 @@ TORCH := $(shell grep -m1 '^torch==' $(LOCK))
 # This clone's code comes first, also in an environment that another clone made.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: setup train serve test lint bench tiny-policy lock chaos audit
+.PHONY: setup train serve test test-cluster lint bench tiny-policy lock chaos audit
 
 setup: $(STAMP)
 
@@ -49,6 +50,9 @@ serve: setup
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-cluster: setup
+	ATOMMEM_CLUSTER_TESTS=1 $(BIN)/python -m pytest tests/cluster/test_recovery.py tests/cluster/test_cluster.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+on_request = pytest.mark.skipif(not os.environ.get("ATOMMEM_CLUSTER_TESTS"), reason="takes minutes: make test-cluster")
 TASKS, TASKS_PER_BATCH, GROUP_SIZE = 6, 4, 8
 
 

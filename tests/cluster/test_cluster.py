@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,15 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.cluster.conftest import ROOT, atommem, command, environment
+from tests.cluster.conftest import ROOT, atommem, command, environment, on_request
 from tests.cluster.nodes import Nodes, raylets
 from tests.cluster.test_recovery import ITERATIONS, TASKS, settings
 from tests.cluster.test_training import rows
 
-pytestmark = [
-    pytest.mark.stack,
-    pytest.mark.skipif(not os.environ.get("ATOMMEM_CLUSTER_TESTS"), reason="takes long: set ATOMMEM_CLUSTER_TESTS=1"),
-]
+pytestmark = [pytest.mark.stack, on_request]
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from cluster.status import read_status
-from tests.cluster.conftest import ROOT, command, environment
+from tests.cluster.conftest import ROOT, command, environment, on_request
 from tests.cluster.test_training import rows
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, on_request]
 
 ITERATIONS, TASKS, GROUP = 6, 4, 4
 VICTIMS = {3: "ray::LearnerWorker", 4: "VLLM::EngineCore", 5: "ray::MemoryEnvRunner"}  # by the last logged iteration
