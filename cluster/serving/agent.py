@@ -107,16 +107,32 @@ class SessionAgent:
         with refusals():
             document = document_view(await repository.document(session_id, number))
             yield Event("document", document)
+            commit: Commit | None = None
             while True:
-                document = document_view(await repository.document(session_id, number))
-                while rows := await repository.log(session_id, after, _PAGE, number):
-                    for commit in map(commit_view, rows):
+                if commit is None:  # at first, and when another writer reads too: what the database knows
+                    document = document_view(await repository.document(session_id, number))
+                    told = document.read
+                    async for commit in self._told(repository, session_id, number, after):
                         yield Event("chunk", commit, commit.version)
-                        after = commit.version
-                if document.state != "pending":
+                        after, told = commit.version, (commit.chunk or 0) + 1
+                if document.state != "pending" or told == document.chunks:
                     break
-                await self.read_next(repository, session_id)
-            yield Event("document", document)
+                commit = await self.read_next(repository, session_id)
+                if commit is not None and (commit.document, commit.chunk) == (number, told):
+                    yield Event("chunk", commit, commit.version)
+                    after, told = commit.version, told + 1
+                else:
+                    commit = None
+            yield Event("document", document_view(await repository.document(session_id, number)))
+
+    async def _told(
+        self, repository: Repository, session_id: str, number: int, after: int
+    ) -> AsyncIterator[Commit]:
+        """The commits of a document that are later than the version `after`."""
+        while rows := await repository.log(session_id, after, _PAGE, number):
+            for commit in map(commit_view, rows):
+                yield commit
+                after = commit.version
 
     async def read_next(self, repository: Repository, session_id: str) -> Commit | None:
         """Read the next unread chunk of the session, whichever document it is in; None when there is none.
