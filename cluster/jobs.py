@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from env.config import Section
 from env.errors import UserError
 
 JOB_FILE = Path("ray_job.yaml")
+_AGENT_TIMEOUT_S = 120.0  # how long a head that has just started may take until it accepts jobs
 
 
 class JobFile(Section):
@@ -74,7 +76,7 @@ def submit(
     job = JobFile.read(job_file).arguments(config, recipe, overrides)
     client = _client(address)
     running, next_id = find_job(_statuses(client), config.name)
-    job_id = running or client.submit_job(submission_id=next_id, **job)
+    job_id = running or _submitted(client, submission_id=next_id, **job)
     console.print(f"{'already running' if running else 'submitted'}: job {job_id} at {address}")
     return _followed(client, job_id) if follow else True
 
@@ -103,6 +105,19 @@ def _client(address: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"--address {address}: no Ray dashboard answers there ({first})") from error
+
+
+def _submitted(client: Any, **job: Any) -> str:
+    """Submit; wait for a head whose job agent has not started yet. Raises UserError when Ray refuses the job."""
+    deadline = time.monotonic() + _AGENT_TIMEOUT_S
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                lines = str(error).strip().splitlines()
+                raise UserError(f"Ray did not take the job {job['submission_id']}: {lines[-1]}") from error
+            time.sleep(1.0)
 
 
 def _statuses(client: Any) -> dict[str, bool]:
