@@ -211,6 +211,25 @@ def test_entries_are_edited_by_hand_and_stay_text(page, make_server) -> None:
     expect(page.locator("#count")).to_have_text("No entry.")
 
 
+def test_the_scratchpad_is_rewritten_by_hand(page, make_server) -> None:
+    open_session(page, make_server())
+    page.get_by_role("button", name="Edit scratchpad").click()
+    field = page.get_by_label("Scratchpad", exact=True)
+    expect(field).to_be_focused()
+    field.fill(EVIL)
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#scratchpad .text")).to_have_text(EVIL)
+    expect(page.locator("#place")).to_have_text("version 1 of 1")
+    page.get_by_role("button", name="Edit scratchpad").click()
+    field.fill("")
+    page.keyboard.press("Escape")  # as it was
+    expect(page.locator("#scratchpad .text")).to_have_text(EVIL)
+    page.keyboard.press("Enter")  # the button has the focus again
+    field.fill("")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#scratchpad")).to_contain_text("Empty.")
+
+
 def test_the_slider_shows_past_states_by_keyboard(page, make_server) -> None:
     open_session(page, make_server())
     read(page, TEXT)

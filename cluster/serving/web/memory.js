@@ -6,8 +6,9 @@ import { advance, changed, refresh, show, showMore, store } from "./store.js";
 
 const slot = $("memory-problems");
 const NAMES = { create: "+ new", update: "~ changed", delete: "− deleted" };
+const PAD = "scratchpad";
 const nodes = new Map(); // entry id -> {key, node}: an entry that looks as before keeps its node, and the focus in it
-let found = null, editing = null; // a search's result; the entry that is being rewritten
+let found = null, editing = null; // a search's result; the entry (its id) or scratchpad (PAD) that is being rewritten
 
 // -- showing ------------------------------------------------------------------------------------------------------
 
@@ -15,7 +16,7 @@ function render() {
   const { view } = store;
   const rows = found ? found.entries.map((entry) => ({ entry, score: entry.score })) : differences(view);
   const kept = rows.map(({ entry, ...rest }) => nodeOf(entry, { ...rest, isNow: store.following }));
-  for (const [id] of nodes) if (!rows.some(({ entry }) => entry.entry_id === id)) nodes.delete(id);
+  for (const [id] of nodes) if (id !== PAD && !rows.some(({ entry }) => entry.entry_id === id)) nodes.delete(id);
   place($("entries"), kept);
   $("count").textContent = found ? `${count(kept.length, "entry", "entries")} found, the most similar first` : countText(view);
   $("more").hidden = Boolean(found) || view.after.next === null;
@@ -61,7 +62,7 @@ function draw(entry, { old, fate = "", mark = "", score, isNow }, isEditing) {
   tags.push(el("button", { type: "button", className: "link", title: "Show when it was written",
     onclick: () => shown(slot, () => { found = null; return show(entry.version); }) }, sourceText(entry.source)));
   const style = `${fate || (mark ? "shown" : "")} ${mark ? "marked" : ""}`;
-  if (isEditing) return item(style, tags, editor(entry));
+  if (isEditing) return item(style, tags, editor(entry.entry_id, `Content of entry ${entry.entry_id}`, entry.content, entryPath(entry.entry_id)));
   const body = fate === "delete" ? [el("del", {}, entry.content)] : [old === null || old === undefined ? "" : el("del", {}, old), el("div", {}, entry.content)];
   return item(style, tags, ...body, isNow && fate !== "delete" ? actions(entry) : "");
 }
@@ -76,9 +77,17 @@ function renderPast() {
 function renderScratchpad({ before, after }) {
   const isNew = before.scratchpad !== after.scratchpad;
   const text = after.scratchpad ? el("div", { className: "text" }, after.scratchpad) : empty("Empty.");
-  $("scratchpad").replaceChildren(isNew
-    ? el("ul", { className: "items" }, item("scratchpad", [["✎ rewritten", "tag"]], before.scratchpad && el("del", {}, before.scratchpad), text))
-    : text);
+  const key = JSON.stringify([before.scratchpad, after.scratchpad, store.following, editing === PAD]);
+  if (nodes.get(PAD)?.key === key) return; // looks as before: what is being typed into it stays
+  if (editing === PAD && store.following) {
+    $("scratchpad").replaceChildren(editor(PAD, "Scratchpad", after.scratchpad, padPath()));
+  } else {
+    $("scratchpad").replaceChildren(isNew
+      ? el("ul", { className: "items" }, item("scratchpad", [["✎ rewritten", "tag"]], before.scratchpad && el("del", {}, before.scratchpad), text))
+      : text);
+    if (store.following) $("scratchpad").append(el("div", { className: "actions" }, named(button("Edit", () => startEditing(PAD), "edit"), "Edit scratchpad")));
+  }
+  nodes.set(PAD, { key, node: $("scratchpad") });
 }
 
 function reveal(node) {
@@ -89,6 +98,7 @@ function reveal(node) {
 
 // -- editing ------------------------------------------------------------------------------------------------------
 
+const padPath = () => sessionPath(store.session.id, "/memory/scratchpad");
 const entryPath = (id) => sessionPath(store.session.id, `/memory/entries${id === undefined ? "" : `/${id}`}`);
 
 // The server refuses an edit of a state that is no longer there; what is there now is then shown.
@@ -102,12 +112,14 @@ async function edit(path, options) {
 const startEditing = (id) => { editing = id; render(); nodes.get(id)?.node.querySelector("textarea")?.focus(); };
 const stopEditing = (id) => { editing = null; render(); nodes.get(id)?.node.querySelector("button.edit")?.focus(); };
 
+const named = (node, ariaLabel) => Object.assign(node, { ariaLabel });
+
 function actions({ entry_id: id }) {
   const remove = async () => {
     if (await edit(entryPath(id), { method: "DELETE" })) { forgetFound(id); $("memory").focus(); }
   };
-  const named = (node, what) => Object.assign(node, { ariaLabel: `${what} entry ${id}` });
-  return el("div", { className: "actions" }, named(button("Edit", () => startEditing(id), "edit"), "Edit"), named(button("Delete", remove), "Delete"));
+  const edits = named(button("Edit", () => startEditing(id), "edit"), `Edit entry ${id}`);
+  return el("div", { className: "actions" }, edits, named(button("Delete", remove), `Delete entry ${id}`));
 }
 
 function forgetFound(id) {
@@ -115,12 +127,12 @@ function forgetFound(id) {
   render();
 }
 
-function editor({ entry_id: id, content }) {
-  const field = el("textarea", { value: content, rows: 3, ariaLabel: `Content of entry ${id}`, required: true });
+function editor(id, ariaLabel, content, path) {
+  const field = el("textarea", { value: content, rows: 3, ariaLabel, required: id !== PAD });
   const form = el("form", {}, field, el("div", { className: "row end" }, button("Cancel", () => stopEditing(id)), el("button", { className: "primary" }, "Save")));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    if (!(await edit(entryPath(id), { method: "PUT", json: { content: field.value } }))) return;
+    if (!(await edit(path, { method: "PUT", json: { content: field.value } }))) return;
     found = null;
     stopEditing(id);
   });
