@@ -25,8 +25,8 @@ class Nodes:
 
 
 @contextmanager
-def raylets(count: int, cpus: float) -> Iterator[Nodes]:
-    """A head without CPUs and ``count`` workers of ``cpus`` each, every one with its own raylet; ended afterwards."""
+def raylets(count: int, cpus: float, head_cpus: float = 0) -> Iterator[Nodes]:
+    """A head and ``count`` workers of ``cpus`` each, every one with its own raylet; ended afterwards."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # jobs call `atommem`
     os.environ["PYTHONPATH"] = str(ROOT)
@@ -34,11 +34,12 @@ def raylets(count: int, cpus: float) -> Iterator[Nodes]:
     from ray.cluster_utils import Cluster
 
     port = _free_port()
-    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": port, "object_store_memory": 150_000_000}
+    store = {"object_store_memory": 150_000_000}
+    head = {"num_cpus": head_cpus, "include_dashboard": True, "dashboard_port": port, **store}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(count):
-            cluster.add_node(num_cpus=cpus, object_store_memory=150_000_000)
+            cluster.add_node(num_cpus=cpus, **store)
         cluster.wait_for_nodes(timeout=TIMEOUT_S)
         yield Nodes(cluster, cluster.address, f"http://127.0.0.1:{port}")
     finally:
