@@ -1,7 +1,7 @@
 """Runners join while a run goes on, where nodes have room: up to `rollout.max_runners`.
 
 What leaves with its node needs no code here: the collector plays its episodes again elsewhere, and Ray starts the
-runner anew where there is room.
+runner anew where there is room. Engines join by themselves: those beyond `rollout.engine.count` are pending actors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def room_for_runners(run: RunConfig, running: int, nodes: Nodes) -> int:
 def grow(run: RunConfig, side: RolloutSide) -> int:
     """Add runners where there is room now; returns how many. None while an engine is down: it needs its place back."""
     running = side.runners.num_remote_env_runners()
-    if (run.rollout.max_runners or 0) <= running or side.watch.up < len(side.pool.handles):
+    if (run.rollout.max_runners or 0) <= running or side.watch.up < run.rollout.engine.count:
         return 0
     added = room_for_runners(run, running, nodes_now())
     if added:

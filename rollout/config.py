@@ -18,9 +18,10 @@ class SamplingConfig(Section):
 
 
 class EngineConfig(Section):
-    """One vLLM engine; `count` of them form the pool."""
+    """One vLLM engine; `count` of them form the pool, and up to `max_count` while nodes have room for more."""
 
     count: int = Field(1, ge=1)
+    max_count: int | None = Field(None, ge=1, description="engines join up to this number when nodes have room")
     num_cpus: float = Field(1.0, ge=0)
     num_gpus: float = Field(0.0, ge=0)
     tensor_parallel: int = Field(1, ge=1)
@@ -38,6 +39,19 @@ class EngineConfig(Section):
     start_timeout_s: float = Field(300.0, gt=0)
     request_timeout_s: float = Field(600.0, gt=0, description="an engine that answers nothing for so long is restarted")
     recovery_timeout_s: float = Field(900.0, ge=0, description="how long a turn waits for any engine to come back")
+
+    @property
+    def most(self) -> int:
+        """Engines that there may be at once."""
+        return max(self.count, self.max_count or 0)
+
+    @model_validator(mode="after")
+    def _can_join(self) -> EngineConfig:
+        if self.max_count is not None and self.max_count < self.count:
+            raise ValueError(f"max_count {self.max_count} is smaller than count {self.count}")
+        if self.most > self.count and (self.colocate or self.weight_transfer == "nccl"):
+            raise ValueError("max_count: engines that join later need weight_transfer: shm, and colocate: false")
+        return self
 
 
 class RolloutConfig(Section):

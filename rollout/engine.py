@@ -27,9 +27,12 @@ class PolicyEngine:
         config: the engine's configuration.
         seed: of requests that bring none.
         version: the policy version of the starting weights.
+        late: it joins engines that may have other weights by now, and waits for theirs.
     """
 
-    def __init__(self, model_path: str, config: EngineConfig, seed: int, version: int = 0) -> None:
+    def __init__(
+        self, model_path: str, config: EngineConfig, seed: int, version: int = 0, late: bool = False
+    ) -> None:
         from vllm import AsyncEngineArgs
         from vllm.config import WeightTransferConfig
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -40,7 +43,7 @@ class PolicyEngine:
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(weight_transfer_config=transfer, **kwargs))
         self._config, self._version, self._start_version = config, version, version
         self._fault: str | None = None  # why the engine must not be used any more
-        self._waits = ray.get_runtime_context().was_current_actor_reconstructed  # for weights: it starts with old ones
+        self._waits = late or ray.get_runtime_context().was_current_actor_reconstructed  # for the current weights
         self._begun: dict[str, float] = {}  # requests in flight, and when they came
         self._answered_at = time.monotonic()
         self._transfer_open = False
@@ -60,7 +63,7 @@ class PolicyEngine:
 
         self._check_usable()
         if self._waits:
-            raise EngineError("restarted: it waits for its weights")
+            raise EngineError("new or restarted: it waits for its weights")
         window = self._config.max_model_len
         room = window - len(prompt_ids)
         if room < 1 or not prompt_ids:
@@ -144,7 +147,7 @@ class PolicyEngine:
         await self._llm.resume_generation()
 
     async def keep_start_weights(self) -> None:
-        """A restarted engine may sample with the weights it starts from: there was no update yet."""
+        """A restarted or late engine may sample with the weights it starts from: there was no update yet."""
         self._waits = False
 
     async def _leg(self, call: Awaitable[None], name: str) -> None:

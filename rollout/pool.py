@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -20,14 +22,38 @@ from rollout.types import Completion
 
 _AFFINITY_SLACK = 16  # requests; about two groups of the usual size
 _RETRY_EVERY_S = 1.0
+_LOOK_EVERY_S = 1.0  # for engines that are not there
 _COOL_DOWN_S = 10.0  # an engine that failed gets no requests for this long, as long as there are others
+
+
+@dataclass
+class _Absent:
+    """An engine that has no node: a call that it will answer once it has started, and when to look next."""
+
+    call: Any = None
+    look_at: float = 0.0
+
+    def arrived(self, handle: ActorHandle) -> bool:
+        now = time.monotonic()
+        if now < self.look_at:
+            return False
+        self.look_at = now + _LOOK_EVERY_S
+        try:
+            self.call = self.call or handle.health.remote()
+            ray.get(self.call, timeout=0)
+        except GetTimeoutError:
+            return False
+        except RayError:  # between two lives: this call is lost
+            self.call = None
+            return False
+        return True
 
 
 class EnginePool:
     """Engines by handle. A copy travels to every runner, which routes by its own requests in flight.
 
     Args:
-        handles: Ray actors of class PolicyEngine.
+        handles: Ray actors of class PolicyEngine; those beyond ``config.count`` may wait for a node, or lose theirs.
         names: their actor names, for messages.
         config: of the engines.
     """
@@ -36,6 +62,7 @@ class EnginePool:
         self.handles, self.names, self.config = list(handles), list(names), config
         self._loads = [0] * len(self.handles)
         self._failed_at = [float("-inf")] * len(self.handles)
+        self._absent = {index: _Absent() for index in range(config.count, len(self.handles))}
         self.lock = threading.RLock()  # held while weights are on their way: the watch keeps out of it
         self._latest: tuple[Any, int] | None = None  # what a restarted engine is given
 
@@ -86,8 +113,22 @@ class EnginePool:
     def _choose(self, affinity: int, tried: dict[int, str]) -> int | None:
         now = time.monotonic()
         cooling = {index for index, at in enumerate(self._failed_at) if now - at < _COOL_DOWN_S}
-        index = route(self._loads, affinity, _AFFINITY_SLACK, cooling | tried.keys())
-        return route(self._loads, affinity, _AFFINITY_SLACK, tried.keys()) if index is None else index
+        out = tried.keys() | {index for index in list(self._absent) if not self.here(index)}
+        index = route(self._loads, affinity, _AFFINITY_SLACK, cooling | out)
+        return route(self._loads, affinity, _AFFINITY_SLACK, out) if index is None else index
+
+    def here(self, index: int) -> bool:
+        """Whether an engine is running, as far as this copy knows; it looks for absent ones once a second."""
+        absent = self._absent.get(index)
+        if absent is None:
+            return True
+        if absent.arrived(self.handles[index]):
+            del self._absent[index]
+        return index not in self._absent
+
+    def leave(self, index: int) -> None:
+        """An engine beyond ``count`` was lost: nobody waits for it, until it is back by itself."""
+        self._absent.setdefault(index, _Absent())
 
     def update_weights(self, weights: Any, version: int) -> float:
         """Give every engine the same weights and wait until all have them; returns the seconds that took.
@@ -108,7 +149,11 @@ class EnginePool:
         return time.monotonic() - started
 
     def _update_all(self, payload: Any, version: int) -> None:
-        failed = self._update(payload, version, range(len(self.handles)))
+        failed = self._update(payload, version, [index for index in range(len(self.handles)) if self.here(index)])
+        for index in [index for index in failed if index >= self.config.count]:
+            self.kill(index)
+            self.leave(index)
+            del failed[index]
         if failed:
             self._restart(failed)
             failed = self._update(payload, version, failed)
@@ -186,14 +231,13 @@ class EnginePool:
         return {key: sum(answer[key] for answer in answers) for key in answers[0]} if answers else {}
 
     def _ask(self, method: str, timeout_s: float) -> list[Any]:
-        references = [getattr(handle, method).remote() for handle in self.handles]
+        asked = [index for index in range(len(self.handles)) if self.here(index)]
+        references = [getattr(self.handles[index], method).remote() for index in asked]
         ray.wait(references, num_returns=len(references), timeout=timeout_s)
-        answers = []
-        for reference in references:
-            try:
-                answers.append(ray.get(reference, timeout=0))
-            except (RayError, GetTimeoutError):
-                answers.append(None)
+        answers: list[Any] = [None] * len(self.handles)
+        for index, reference in zip(asked, references, strict=True):
+            with suppress(RayError, GetTimeoutError):
+                answers[index] = ray.get(reference, timeout=0)
         return answers
 
     def shutdown(self) -> None:

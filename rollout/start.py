@@ -42,7 +42,7 @@ def launch_engines(
     """
     if Path(model_path).is_absolute() and not Path(model_path).is_dir():
         raise RolloutError(f"model '{model_path}': no such folder")
-    names = [f"{namespace_prefix}-engine-{index}" for index in range(config.count)]
+    names = [f"{namespace_prefix}-engine-{index}" for index in range(config.most)]
     options: dict[str, Any] = {
         "num_cpus": config.num_cpus,
         "num_gpus": config.num_gpus,
@@ -52,9 +52,11 @@ def launch_engines(
     }
     actor: Any = ray.remote(PolicyEngine)
     handles = [
-        actor.options(name=name, **options, **_bundle(placement, index)).remote(model_path, config, seed, version)
+        actor.options(name=name, **options, **_bundle(placement, index)).remote(
+            model_path, config, seed, version, late=index >= config.count
+        )
         for index, name in enumerate(names)
-    ]
+    ]  # those beyond `count` stay pending until a node has room: an autoscaler sees that
     return EnginePool(handles, names, config)
 
 
@@ -65,13 +67,13 @@ def _bundle(placement: PlacementGroup | None, index: int) -> dict[str, Any]:
 
 
 def await_engines(pool: EnginePool) -> EnginePool:
-    """Wait until all engines are up, at most ``start_timeout_s``.
+    """Wait until the first ``count`` engines are up, at most ``start_timeout_s``.
 
     Raises RolloutError that says what was asked and what the cluster has, or why an engine could not start;
     all engines are ended then.
     """
     try:
-        wait_until_ready(pool.handles, pool.config.start_timeout_s)
+        wait_until_ready(pool.handles[: pool.config.count], pool.config.start_timeout_s)
     except GetTimeoutError as error:
         message = _shortage(pool)
         pool.shutdown()

@@ -238,7 +238,7 @@ def test_a_half_updated_engine_is_out_of_use_until_an_update_restarts_it(
     pools: dict[str, EnginePool], models: dict[tuple[str, int], Path]
 ) -> None:
     tied, untied = pools["tied"], pools["untied"]
-    both = EnginePool(tied.handles + untied.handles, tied.names + untied.names, CONFIG)
+    both = EnginePool(tied.handles + untied.handles, tied.names + untied.names, CONFIG.model_copy(update={"count": 2}))
     handle = tied.handles[0]
     ray.get(handle.begin_update.remote())
     ray.get(handle.receive_update.remote({"paths": [str(models["tied", 0] / "model.safetensors")]}))
