@@ -43,6 +43,9 @@ class OpenAIEmbedderConfig(Section):
         "Instruct: Given a search query, retrieve the memory entries that help to answer it\nQuery: "
     )
     timeout_s: float = Field(60.0, gt=0)
+    recovery_timeout_s: float = Field(
+        300.0, ge=0, description="an endpoint that is down or overloaded is asked again for about this long"
+    )
 
 
 EmbedderConfig = Annotated[

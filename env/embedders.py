@@ -6,6 +6,7 @@ All return float32 rows of unit length, so that an inner product is the cosine s
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from env.config import EmbedderConfig, HashingEmbedderConfig, OpenAIEmbedderConf
 from env.errors import EmbeddingError, UserError
 
 Kind = Literal["passage", "query"]
+_RETRIES = 2  # of the OpenAI client at any rate, within about a second
+_LONGEST_PAUSE_S = 8.0  # between two of its retries; it begins with half a second and doubles
 
 
 class Embedder(Protocol):
@@ -108,10 +111,13 @@ class OpenAIEmbedder:
         self._config = config
         self.dim = config.dim
         key = os.environ.get(config.api_key_env) or "none"  # the client insists on one, local servers do not
-        self._client = OpenAI(base_url=config.base_url, api_key=key, timeout=config.timeout_s)
+        retries = _RETRIES + math.ceil(config.recovery_timeout_s / _LONGEST_PAUSE_S)
+        self._client = OpenAI(
+            base_url=config.base_url, api_key=key, timeout=config.timeout_s, max_retries=retries
+        )
 
     def embed(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
-        """See `Embedder.embed`. Connection errors, time-outs and 5xx are retried twice by the client."""
+        """See `Embedder.embed`. The client retries lost connections, time-outs, 429 and 5xx, ever more slowly."""
         from openai import OpenAIError
 
         prefix = self._config.query_instruction if kind == "query" else ""
@@ -138,12 +144,15 @@ class OpenAIEmbedder:
         return f"embedding endpoint {self._config.base_url}, model {self._config.model!r}"
 
 
-def make_embedder(config: EmbedderConfig) -> Embedder:
-    """The embedder that the configuration names. Raises UserError when its model cannot be loaded."""
+def make_embedder(config: EmbedderConfig, patient: bool = True) -> Embedder:
+    """The embedder that the configuration names; not ``patient``: an endpoint that is down is an error at once.
+
+    Raises UserError when its model cannot be loaded.
+    """
     match config:
         case HashingEmbedderConfig():
             return HashingEmbedder(config)
         case SentenceTransformerConfig():
             return SentenceTransformerEmbedder(config)
         case OpenAIEmbedderConfig():
-            return OpenAIEmbedder(config)
+            return OpenAIEmbedder(config if patient else config.model_copy(update={"recovery_timeout_s": 0.0}))

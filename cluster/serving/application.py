@@ -44,7 +44,7 @@ class AgentReplica(SessionAgent):
     async def __init__(self, config: ServingConfig, engine: DeploymentHandle) -> None:  # type: ignore[misc]
         database = Database(config.database)
         await database.migrate()
-        embedder = BatchedEmbedder(make_embedder(config.env.embedder))
+        embedder = BatchedEmbedder(make_embedder(config.env.embedder, patient=False))
         client = EngineClient(engine, config.engine.request_timeout_s)
         super().__init__(config, database, ChatTokenizer(config.model), embedder, client)
         self._watching = asyncio.create_task(self.background.watch())

@@ -130,4 +130,14 @@ def test_endpoint_that_is_not_there() -> None:
     with serve(_two_numbers) as server:
         config = _endpoint(server)
     with pytest.raises(EmbeddingError, match="(?i)connection"):
-        make_embedder(config).embed(["x"], "passage")
+        make_embedder(config, patient=False).embed(["x"], "passage")
+
+
+def test_endpoint_that_dies_is_waited_for() -> None:
+    """As long as its successor is started again: the port answers 503 at first, as a server does that still loads."""
+    answers = iter([(503, {})] * 4)
+    with serve(lambda body: next(answers, None) or _two_numbers(body)) as server:
+        with pytest.raises(EmbeddingError, match="503"):
+            make_embedder(_endpoint(server), patient=False).embed(["four"], "passage")
+        np.testing.assert_allclose(make_embedder(_endpoint(server)).embed(["four"], "passage"), [[0.8, 0.6]])
+    assert len(server.requests) == 5
