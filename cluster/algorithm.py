@@ -94,6 +94,7 @@ class GRPO(Algorithm):
     loop: LoopState
     sampled: list[Group]  # in the last iteration, dropped groups included
     on_phase: Callable[[str], None] = staticmethod(lambda phase: None)  # told what the loop turns to
+    on_hang: Callable[[str], None] = staticmethod(lambda reason: None)  # told before what hangs is ended
     _ahead: Future[Batch] | None = None  # the next batch, being sampled while the learner works
     _background: ThreadPoolExecutor
 
@@ -223,6 +224,7 @@ class GRPO(Algorithm):
             run.learner, run.model, seed=run.seed, total_steps=run.loop.iterations, placement=pairs
         )  # fmt: skip
         self.rollout_side = start_runners(run, pool, self.logdir, self.trial_id)
+        self.rollout_side.watch.on_hang = lambda reason: self.on_hang(reason)
         self.env_runner_group, self.collector = self.rollout_side.runners, self.rollout_side.collector
         self.weight_sync = WeightSync(self.learner_group, pool)
         ask_autoscaler(run)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 TITLES = ("PolicyEngine", "LearnerWorker", "MemoryEnvRunner", "VLLM::")
@@ -25,11 +26,18 @@ def dump_stacks(folder: Path) -> Path:
     answered, _ = ray.wait(asked, num_returns=len(asked), timeout=TIMEOUT_S)
     for node, answer in zip(alive, asked, strict=True):
         texts.append(f"==== node {node['NodeManagerAddress']}")
-        texts += ray.get(answer) if answer in answered else [f"no answer for {TIMEOUT_S:g} s"]
+        texts += _answer(answer) if answer in answered else [f"no answer for {TIMEOUT_S:g} s"]
     path = folder / f"stacks-{time.strftime('%Y%m%d-%H%M%S')}.txt"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(texts), encoding="utf-8")
     return path
+
+
+def _answer(answer: ray.ObjectRef) -> list[str]:
+    try:
+        return ray.get(answer)
+    except RayError as error:  # the node has just gone
+        return [f"{type(error).__name__}: {error}"]
 
 
 def _on(node_id: str) -> ray.remote_function.RemoteFunction:

@@ -29,7 +29,7 @@ from env.tasks import make_source
 from env.types import Task
 from evaluation.evaluate import evaluate
 from evaluation.report import write_report
-from learner.errors import LearnerError
+from learner.errors import LearnerError, LearnerSilent
 from rollout.record import trajectory_to_json
 from rollout.types import Group
 
@@ -58,6 +58,7 @@ class TrainingRun:
         self.config, self.run, self.algo, self.heart = config, run, algo, heart
         algo.on_phase = lambda phase: heart.enter(phase, algo.loop.step + 1)
         heart.alive, heart.events, heart.dump = algo.alive, lambda: algo.events, dump_stacks
+        algo.on_hang = self._dump_stacks
         self.held_out, self.mirror = _held_out(config), Mirror.of(config)
         if checkpoint is not None:
             with working(f"restoring {checkpoint.name}"):
@@ -76,11 +77,18 @@ class TrainingRun:
             try:
                 self._go_on(interrupted)
             except LearnerError as error:
+                if isinstance(error, LearnerSilent):
+                    self._dump_stacks(str(error))
                 recovery.recover(error)
         if self.mirror and (failure := self.mirror.wait()):
             console.print(f"[red]{failure}[/]")
         if interrupted:
             console.print(f"interrupted after iteration {self.algo.loop.step}: --resume goes on from here")
+
+    def _dump_stacks(self, reason: str) -> None:
+        """Keep what every process was doing when something hung; `reason` says what."""
+        path = dump_stacks(self.run.path / "logs")
+        self.algo.events.append(f"{reason}; all stacks are in {path}")
 
     def _go_on(self, interrupted: Interruption) -> None:
         with Tracker(self.config, self.run, self.algo.loop.step) as tracker:

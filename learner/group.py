@@ -17,7 +17,7 @@ from learner.advantages import imitation_weights, policy_weights
 from learner.batching import plan
 from learner.checkpoint import STATE, TRAINER, read_manifest, write_manifest, written_beside
 from learner.config import LearnerConfig, OptimizerConfig
-from learner.errors import LearnerError
+from learner.errors import LearnerError, LearnerSilent
 from learner.metrics import batch_metrics, mean_metrics
 from learner.model import check_model, load_tokenizer
 from learner.optimization import zero_stage
@@ -135,7 +135,8 @@ class LearnerGroup:
     def call(self, method: str, *args: Any, each: Sequence[Any] | None = None) -> list[Any]:
         """Run a collective method on all workers; ``each`` gives every worker its own first argument.
 
-        Raises LearnerError when a worker dies meanwhile, or owes its answer for ``config.step_timeout_s``.
+        Raises LearnerError when a worker dies meanwhile, LearnerSilent when one owes its answer for
+        ``config.step_timeout_s``.
         """
         first = [()] * len(self.workers) if each is None else [(value,) for value in each]
         pending = [
@@ -153,7 +154,7 @@ class LearnerGroup:
             raise LearnerError(f"a learner worker died in '{method}': {_first(error)}") from error
         except GetTimeoutError as error:
             silent = [rank for rank, answer in enumerate(pending) if not ray.wait([answer], timeout=0)[0]]
-            raise LearnerError(
+            raise LearnerSilent(
                 f"no answer to '{method}' from learner ranks {silent} for {self.config.step_timeout_s:g} s"
             ) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,13 +38,14 @@ class EngineWatch:
         self._down: set[int] = set()
         self.events: list[str] = []  # what happened, for the log and the status
         self.restarts = 0
+        self.on_hang: Callable[[str], None] = lambda reason: None  # called before a hung engine is ended
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine-watch", daemon=True)
 
     @property
     def up(self) -> int:
-        """Engines that are not known to be down."""
-        return len(self._pool.handles) - len(self._down)
+        """Engines that are there and not known to be down."""
+        return sum(self._pool.here(index) and index not in self._down for index in range(len(self._pool.handles)))
 
     def start(self) -> EngineWatch:
         """Begin to watch."""
@@ -67,7 +69,8 @@ class EngineWatch:
             return
         try:
             for index in range(len(self._pool.handles)):
-                self._check_one(index)
+                if self._pool.here(index):
+                    self._check_one(index)
         finally:
             self._pool.lock.release()
 
@@ -78,11 +81,11 @@ class EngineWatch:
             health = ray.get(question.reference, timeout=0)
         except GetTimeoutError:
             if index not in self._down and time.monotonic() - question.asked_at > limit:
-                self._restart(index, f"no sign of life for {limit:g} s")
+                self._end_hung(index, f"no sign of life for {limit:g} s")
             return
         except RayError as error:
             del self._questions[index]
-            self._note_death(index, type(error).__name__)
+            self._note_loss(index, type(error).__name__)
             return
         del self._questions[index]
         self._judge(index, health, limit)
@@ -91,19 +94,36 @@ class EngineWatch:
         if health["fault"] is not None:
             self._restart(index, health["fault"])
         elif health["silent_s"] > limit:
-            self._restart(index, f"no request answered for {limit:g} s")
+            self._end_hung(index, f"no request answered for {limit:g} s")
         elif health["waits"]:
+            self._welcome(index)
+
+    def _welcome(self, index: int) -> None:
+        late = index >= self._pool.config.count
+        if not late:
             self._note_death(index, "it was restarted")
-            if (reason := self._pool.revive(index)) is None:
-                self._down.discard(index)
-                self._note(index, "is back with the current weights")
-            else:
-                logger.warning("%s is not back yet: %s", self._pool.names[index], reason)
+        if (reason := self._pool.revive(index)) is None:
+            self._down.discard(index)
+            self._note(index, "has joined" if late else "is back with the current weights")
+        else:
+            logger.warning("%s is not back yet: %s", self._pool.names[index], reason)
+
+    def _end_hung(self, index: int, reason: str) -> None:
+        self.on_hang(f"{self._pool.names[index]}: {reason}")
+        self._restart(index, reason)
 
     def _restart(self, index: int, reason: str) -> None:
         self._note_death(index, reason)
         self._questions.pop(index, None)
         self._pool.kill(index)
+
+    def _note_loss(self, index: int, reason: str) -> None:
+        if index < self._pool.config.count:
+            self._note_death(index, reason)
+            return
+        self._pool.leave(index)
+        self._down.discard(index)
+        self._note(index, f"has left: {reason}")
 
     def _note_death(self, index: int, reason: str) -> None:
         if index not in self._down:

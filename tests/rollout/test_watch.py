@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
@@ -47,7 +48,7 @@ class Engine:
 def pool() -> Any:
     actor: Any = ray.remote(Engine)
     handles = [actor.options(num_cpus=0, max_restarts=-1).remote() for _ in range(2)]
-    made = EnginePool(handles, ["a", "b"], EngineConfig(request_timeout_s=2.0))
+    made = EnginePool(handles, ["a", "b"], EngineConfig(count=2, request_timeout_s=2.0))
     ray.get([handle.health.remote() for handle in handles])
     yield made
     made.shutdown()
@@ -95,11 +96,13 @@ def test_a_hung_or_broken_engine_is_restarted_with_its_reason(
     assert ask(pool, 0, "pid") != before
 
 
-def test_an_engine_that_does_not_answer_at_all_is_restarted(pool: EnginePool) -> None:
-    watch = EngineWatch(pool)
+def test_an_engine_that_does_not_answer_at_all_is_looked_at_and_restarted(pool: EnginePool) -> None:
+    watch, before, seen = EngineWatch(pool), psutil.Process(ask(pool, 0, "pid")), []
+    watch.on_hang = lambda reason: seen.append((reason, before.is_running()))
     pool.handles[0].block.remote()
     until(watch, lambda: "a is back with the current weights" in watch.events)
     assert watch.events[0] == "a is being restarted: no sign of life for 2 s"
+    assert seen == [("a: no sign of life for 2 s", True)], "while it still hung"
 
 
 def test_nothing_is_judged_while_an_update_is_on_its_way(pool: EnginePool) -> None:
