@@ -39,6 +39,7 @@ class Reader:
                 async with self.client.stream(
                     "GET", f"{self.path}/documents/{number}/events", headers={"Last-Event-ID": str(last)}
                 ) as response:
+                    opened = False  # the first event says how far the document is, the last one that it is done
                     async for line in response.aiter_lines():
                         if not line.startswith("data: "):
                             continue
@@ -47,8 +48,9 @@ class Reader:
                             assert data["version"] not in self.told, "an event was told twice"
                             self.told[data["version"]] = data
                             last = data["version"]
-                        elif data.get("state") == "done":
+                        elif opened and data.get("state") == "done":
                             return
+                        opened = True
             except httpx.HTTPError:
                 pass
             self.broken += 1
