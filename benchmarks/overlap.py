@@ -16,8 +16,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from cluster.algorithm import GRPO, LoopState
+from cluster.algorithm import GRPO
 from cluster.guards import SkippedUpdates
+from cluster.loop import LoopState
 from cluster.recipes import load_recipe
 from cluster.rollouts import stream_of
 from env.types import StepRecord

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from cluster.config import RunConfig
 from cluster.elastic import ask_autoscaler, grow
 from cluster.guards import SkippedUpdates, poisoned
+from cluster.loop import Batch, LoopState
 from cluster.metrics import rollout_metrics, speed
 from cluster.resources import await_resources, reserve_pairs
 from cluster.rollouts import launch, requests_for, start_runners, stream_of
@@ -44,32 +45,6 @@ from rollout.staleness import bound
 from rollout.types import Group
 
 RESULTS = "grpo"  # where an iteration's row lies in RLlib's result
-
-
-@dataclass
-class LoopState:
-    """All that the loop itself has to remember: finished iterations, tasks taken, the policy's version, and the
-    tasks that failed whenever they were tried."""
-
-    step: int = 0
-    position: int = 0
-    policy_version: int = 0
-    quarantined: list[str] = field(default_factory=list)
-
-    def counters(self) -> dict[str, float]:
-        """The state as part of an iteration's row."""
-        counts = {"step": self.step, "position": self.position, "policy_version": self.policy_version}
-        return {**counts, "tasks/quarantined": float(len(self.quarantined))}
-
-
-@dataclass
-class Batch:
-    """Groups for one update, in the order of sampling, and the position in the task stream after them."""
-
-    end: int
-    groups: list[Group] = field(default_factory=list)  # to learn from
-    sampled: list[Group] = field(default_factory=list)  # these and those that were dropped
-    seconds: float = 0.0
 
 
 class GRPOConfig(AlgorithmConfig):

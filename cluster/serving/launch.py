@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -63,6 +64,7 @@ def serve_forever(config: ServingConfig, ray: RayConfig) -> None:
     from cluster.serving.application import build
     from cluster.session import ray_session
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its INFO speaks of Serve's own parts
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -23,7 +23,8 @@ def ray_here() -> Iterator[None]:
 def test_a_tune_trial_checkpoints_and_an_algorithm_goes_on_from_there(workshop: Path, ray_here: None) -> None:
     from ray import tune
 
-    from cluster.algorithm import GRPO, RESULTS, GRPOConfig, LoopState
+    from cluster.algorithm import GRPO, RESULTS, GRPOConfig
+    from cluster.loop import LoopState
 
     tasks = workshop / "tasks.parquet"
     places = [f"model={workshop / 'policy'}", f"env.data={tasks}", f"env.eval_data={tasks}"]

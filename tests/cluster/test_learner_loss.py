@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from cluster.algorithm import RESULTS, LoopState
+from cluster.algorithm import RESULTS
 from cluster.config import RunConfig
 from cluster.console import SHOWN_OPERATIONS
+from cluster.loop import LoopState
 from cluster.rundir import RunDir, step_of
 from cluster.status import Heartbeat
 from cluster.train import Interruption, TrainingRun
