@@ -42,17 +42,21 @@ def requests(config: RunConfig, tasks: int, group_size: int) -> list[GroupReques
     return requests_for(config, stream_of(config), range(tasks), group_size, config.rollout.sampling)
 
 
-def play(config: RunConfig, generator: Generator, groups: Sequence[GroupRequest]) -> list[Trajectory]:
-    """All episodes of all groups, each at its own pace."""
-    tokenizer, embedder = ChatTokenizer(config.model), BatchedEmbedder(make_embedder(config.env.embedder))
+def play(
+    config: RunConfig, generator: Generator, groups: Sequence[GroupRequest], embedder: Any = None
+) -> list[Trajectory]:
+    """All episodes of all groups, each at its own pace; `embedder` in place of the recipe's."""
+    tokenizer = ChatTokenizer(config.model)
+    embedder = embedder or BatchedEmbedder(make_embedder(config.env.embedder))
 
     def make_env(request: GroupRequest) -> MemoryEnv:
         return MemoryEnv(config.env, tokenizer, embedder, max_prompt_tokens=config.max_prompt_tokens)
 
     async def one(request: GroupRequest, index: int) -> Trajectory:
         trajectory = await run_episode(make_env, generator, tokenizer, request, index)
-        if isinstance(generator, Lockstep):
-            generator.leave()
+        for part in (generator, getattr(generator, "engine", None)):
+            if isinstance(part, Lockstep):
+                part.leave()
         return trajectory
 
     async def every() -> list[Trajectory]:

@@ -36,6 +36,7 @@ async def measure(served: Endpoint, target: str, kills: int, seconds: float) -> 
         running = [asyncio.create_task(reader.run(stop)) for reader in readers]
         began, away = time.monotonic(), []
         while len(away) < kills and time.monotonic() - began < seconds:
+            await served.settled(target)
             await asyncio.sleep(random.uniform(0.5, 5.0))
             told, hit = sum(len(reader.told) for reader in readers), time.monotonic()
             served.kill(target)  # here, not in a thread: a new node wants the main one

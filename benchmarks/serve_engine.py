@@ -1,8 +1,9 @@
 """The endpoint against its engine: throughput of reading, and whether all of many sessions get their turn. Run by hand:
 
-    python -m benchmarks.serve_engine            (about three minutes on two free cores)
+    python -m benchmarks.serve_engine                       (the tiny policy; about a minute on two free cores)
+    python -m benchmarks.serve_engine --shape 576 30 9      (random weights of SmolLM2's shape: the model costs more)
 
-Starts the application of `atommem serve` with the tiny policy on a Ray of its own. Throughput: an agent in this process
+Starts the application of `atommem serve` on a Ray of its own. Throughput: an agent in this process
 first reads the documents and keeps every prompt it makes; then documents through the endpoint and the kept prompts
 straight to the engine deployment take turns, in the same number of streams. Both count the same chunks.
 """
@@ -15,11 +16,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
 from ray import serve as ray_serve
 
+from benchmarks.scribe import untrained
 from cluster.config import RayConfig
 from cluster.serving.agent import SessionAgent
 from cluster.serving.application import build
@@ -148,12 +151,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("streams", 8), ("chunks", 12), ("sessions", 64), ("port", 8017)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("HIDDEN", "LAYERS", "HEADS"), help="random weights")
     arguments = parser.parse_args()
+    tiny = Path(__file__).parents[1] / "models" / "tiny-policy"
+    with untrained(*arguments.shape) if arguments.shape else nullcontext(str(tiny)) as model:
+        run(model, arguments)
+
+
+def run(model: str, arguments: argparse.Namespace) -> None:
+    """The application with a model, for as long as it is measured."""
     with tempfile.TemporaryDirectory() as folder, ray_session(RayConfig(num_cpus=2)):
         sets = [f"database.url=sqlite+aiosqlite:///{folder}/atommem.db", f"http.port={arguments.port}"]
         sets.append("limits.requests_per_minute=1000000")
-        model = Path(__file__).parents[1] / "models" / "tiny-policy"
-        config = load_config(None, str(model.resolve()), sets)
+        config = load_config(None, model, sets)
         ray_serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": arguments.port})
         ray_serve.run(build(config), name="atommem", route_prefix="/")
         try:

