@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 import time
 from collections.abc import Sequence
@@ -101,10 +102,12 @@ def _client(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
     try:
-        return JobSubmissionClient(address)
+        client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"--address {address}: no Ray dashboard answers there ({first})") from error
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it lists every file that stays here; the client has set INFO
+    return client
 
 
 def _submitted(client: Any, **job: Any) -> str:

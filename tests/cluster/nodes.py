@@ -35,7 +35,8 @@ def raylets(count: int, cpus: float, head_cpus: float = 0) -> Iterator[Nodes]:
 
     port = _free_port()
     store = {"object_store_memory": 150_000_000}
-    head = {"num_cpus": head_cpus, "include_dashboard": True, "dashboard_port": port, **store}
+    ports = {"dashboard_port": port, "dashboard_agent_listen_port": _free_port()}  # another Ray may have the usual ones
+    head = {"num_cpus": head_cpus, "include_dashboard": True, **ports, **store}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(count):

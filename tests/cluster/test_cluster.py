@@ -41,24 +41,26 @@ def test_a_submitted_run_uses_several_nodes_and_outlives_one(nodes: Nodes, tmp_p
     run = tmp_path / "run"
     places = ("rollout.runners=2", "rollout.runner_cpus=0.2", "learner.num_cpus=0.6")  # one engine or learner a node
     submit = ["submit", "recipes/tiny.yaml", "--address", nodes.dashboard]
-    process = subprocess.Popen(
-        command(*submit, "--follow", *settings(f"run_dir={run}", *places)), cwd=ROOT, env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command(*submit, "--follow", *settings(f"run_dir={run}", *places)), cwd=ROOT, env=environment(),
+            stdout=output, stderr=output,
+        )  # fmt: skip
     try:
         while len(rows(run)) < 3:
-            assert process.poll() is None, process.communicate()
+            assert process.poll() is None, log.read_text()
             time.sleep(0.1)
         workers = nodes.cluster.list_all_nodes()[1:]
         assert sum(bool(actors(node, "LearnerWorker") or actors(node, "PolicyEngine")) for node in workers) == 3
         assert "already running: job tiny" in atommem(*submit, cwd=ROOT).stdout
         (with_engine,) = [node for node in workers if actors(node, "PolicyEngine")]
         nodes.cluster.remove_node(with_engine, allow_graceful=False)
-        output, _ = process.communicate(timeout=800)
+        process.wait(timeout=800)
     finally:
         process.kill()
-    assert process.returncode == 0, output
+    assert process.returncode == 0, log.read_text()
     table = rows(run)
-    assert [row["step"] for row in table] == list(range(1, ITERATIONS + 1)), output
+    assert [row["step"] for row in table] == list(range(1, ITERATIONS + 1)), log.read_text()
     assert [row["position"] for row in table] == [TASKS * row["step"] for row in table]
     assert table[-1]["restarts/engines"] >= 1 and max(row["mismatch/mean_abs"] for row in table) < 1e-3
