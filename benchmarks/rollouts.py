@@ -13,11 +13,11 @@ import time
 
 from benchmarks.engines import Lockstep, engines, play, requests, tiny
 from benchmarks.results import Ratio, best, keep, side_by_side, times
+from benchmarks.scribe import untrained
+from cluster.config import RunConfig
 from rollout.episode import turn_seed
 from rollout.pool import EnginePool
 from rollout.types import GroupRequest, Trajectory
-
-TASKS, GROUP, ROUNDS = 8, 8, 3
 
 
 async def straight(pool: EnginePool, groups: list[GroupRequest], trajectories: list[Trajectory]) -> None:
@@ -41,50 +41,79 @@ async def straight(pool: EnginePool, groups: list[GroupRequest], trajectories: l
     )
 
 
+class Sides:
+    """The same episodes, played in three ways; every one leaves an empty prefix cache."""
+
+    def __init__(self, config: RunConfig, pool: EnginePool, tasks: int, group: int) -> None:
+        self._config, self._pool = config, pool
+        self._groups, self.episodes = requests(config, tasks, group), tasks * group
+        self.played = play(config, pool, self._groups)
+
+    def ours(self) -> None:
+        """Each at its own pace."""
+        play(self._config, self._pool, self._groups)
+        self._fresh()
+
+    def lockstep(self) -> None:
+        """A step of all, then the next."""
+        play(self._config, Lockstep(self._pool, self.episodes), self._groups)
+        self._fresh()
+
+    def ceiling(self) -> None:
+        """No environment."""
+        asyncio.run(straight(self._pool, self._groups, self.played))
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._pool.update_weights(self._config.model, 0)  # to the same weights
+
+    def share(self, what: str, seconds: dict[str, list[float]]) -> Ratio:
+        """Ours over the ceiling."""
+        speeds = {side: f"{self.episodes / best(values):.2f} episodes/s" for side, values in seconds.items()}
+        return Ratio(
+            f"rollouts: share of the engine's ceiling, {what}", speeds["ours"], speeds["ceiling"],
+            times(seconds, "ceiling", "ours"), 0.9, "the same prompts and lengths straight to the engine",
+            f"{self.episodes} requests in flight",
+        )  # fmt: skip
+
+    def spread(self) -> str:
+        """How much episodes differ."""
+        steps = [len(trajectory.turns) for trajectory in self.played]
+        outputs = [len(turn.output_ids) for trajectory in self.played for turn in trajectory.turns]
+        return (
+            f"{statistics.mean(steps):.1f} steps per episode ({min(steps)}-{max(steps)}), "
+            f"{statistics.mean(outputs):.0f} output tokens per step ({min(outputs)}-{max(outputs)})"
+        )
+
+
+def of_the_tiny_policy() -> list[Ratio]:
+    """Against lockstep, and against the ceiling."""
+    config = tiny()
+    with engines(config) as pool:
+        sides = Sides(config, pool, 8, 8)
+        seconds = side_by_side(3, ours=sides.ours, lockstep=sides.lockstep, ceiling=sides.ceiling)
+    speeds = {side: f"{sides.episodes / best(values):.2f} episodes/s" for side, values in seconds.items()}
+    pace = Ratio(
+        "rollouts: own pace against lockstep", speeds["ours"], speeds["lockstep"], times(seconds, "lockstep", "ours"),
+        1.5, "own lockstep driver of the same engine, same seeds", sides.spread(),
+    )  # fmt: skip
+    return [pace, sides.share("tiny policy", seconds)]
+
+
+def of_a_larger_model() -> Ratio:
+    """The ceiling where a step costs the engine more: what the environment takes hides behind it."""
+    with untrained(576, 30, 9) as model:
+        config = tiny(f"model={model}", "rollout.sampling.max_new_tokens=24")
+        with engines(config) as pool:
+            sides = Sides(config, pool, 2, 8)
+            seconds = side_by_side(2, ours=sides.ours, ceiling=sides.ceiling)
+    return sides.share("random weights of SmolLM2-135M's shape", seconds)
+
+
 def main() -> None:
     """Measure and keep."""
     started = time.monotonic()
-    config = tiny()
-    with engines(config) as pool:
-        groups = requests(config, TASKS, GROUP)
-        episodes = TASKS * GROUP
-        played = play(config, pool, groups)
-
-        def fresh() -> None:  # an update to the same weights empties the prefix cache
-            pool.update_weights(config.model, 0)
-
-        def ours() -> None:
-            play(config, pool, groups)
-            fresh()
-
-        def lockstep() -> None:
-            play(config, Lockstep(pool, episodes), groups)
-            fresh()
-
-        def ceiling() -> None:
-            asyncio.run(straight(pool, groups, played))
-            fresh()
-
-        seconds = side_by_side(ROUNDS, ours=ours, lockstep=lockstep, ceiling=ceiling)
-    speeds = {side: f"{episodes / best(values):.2f} episodes/s" for side, values in seconds.items()}
-    steps = [len(trajectory.turns) for trajectory in played]
-    outputs = [len(turn.output_ids) for trajectory in played for turn in trajectory.turns]
-    spread = (
-        f"{statistics.mean(steps):.1f} steps per episode ({min(steps)}-{max(steps)}), "
-        f"{statistics.mean(outputs):.0f} output tokens per step ({min(outputs)}-{max(outputs)})"
-    )
-    ratios = [
-        Ratio(
-            "rollouts: own pace against lockstep", speeds["ours"], speeds["lockstep"],
-            times(seconds, "lockstep", "ours"), 1.5, "own lockstep driver of the same engine, same seeds", spread,
-        ),
-        Ratio(
-            "rollouts: share of the engine's ceiling", speeds["ours"], speeds["ceiling"],
-            times(seconds, "ceiling", "ours"), 0.9, "the same prompts and lengths straight to the engine",
-            f"{episodes} requests in flight",
-        ),
-    ]  # fmt: skip
-    keep("rollouts", ratios, started)
+    keep("rollouts", [*of_the_tiny_policy(), of_a_larger_model()], started)
 
 
 if __name__ == "__main__":
