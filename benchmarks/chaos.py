@@ -45,7 +45,7 @@ class Reaper:
         workers = self._nodes.cluster.list_all_nodes()[1:]
         if self._draw.random() < 0.2:
             self._nodes.cluster.remove_node(self._draw.choice(workers), allow_graceful=False)
-            self._nodes.cluster.add_node(num_cpus=CPUS, object_store_memory=150_000_000)
+            self._nodes.add()
             self.killed.append("node")
             return
         actors = sorted((title, process.pid) for node in workers for title, process in _actors(node))

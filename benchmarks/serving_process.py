@@ -101,7 +101,7 @@ class Endpoint:
         print("on the node:", *(name for name, title in PROCESS.items() if title in titles), flush=True)
         _kill([process for process, _ in family])
         cluster.remove_node(worker, allow_graceful=False)
-        cluster.add_node(num_cpus=NODE_CPUS, object_store_memory=150_000_000)
+        self._nodes.add()
 
     def stop(self) -> None:
         """End it and what it started."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
+STORE = {"object_store_memory": 150_000_000}
 
 
 @dataclass
@@ -22,6 +24,14 @@ class Nodes:
     cluster: Any  # ray.cluster_utils.Cluster
     gcs: str
     dashboard: str
+    cpus: float  # of every worker node
+    folder: Path
+
+    def add(self) -> None:
+        """Another worker node. Its files have a place of their own, as on a machine of its own: nodes that share
+        one delete each other's copies of a job's working directory."""
+        place = tempfile.mkdtemp(dir=self.folder)
+        self.cluster.add_node(num_cpus=self.cpus, temp_dir=place, **STORE)
 
 
 @contextmanager
@@ -34,17 +44,18 @@ def raylets(count: int, cpus: float, head_cpus: float = 0) -> Iterator[Nodes]:
     from ray.cluster_utils import Cluster
 
     port = _free_port()
-    store = {"object_store_memory": 150_000_000}
     ports = {"dashboard_port": port, "dashboard_agent_listen_port": _free_port()}  # another Ray may have the usual ones
-    head = {"num_cpus": head_cpus, "include_dashboard": True, **ports, **store}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        for _ in range(count):
-            cluster.add_node(num_cpus=cpus, **store)
-        cluster.wait_for_nodes(timeout=TIMEOUT_S)
-        yield Nodes(cluster, cluster.address, f"http://127.0.0.1:{port}")
-    finally:
-        cluster.shutdown()
+    head = {"num_cpus": head_cpus, "include_dashboard": True, **ports, **STORE}
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            nodes = Nodes(cluster, cluster.address, f"http://127.0.0.1:{port}", cpus, Path(folder))
+            for _ in range(count):
+                nodes.add()
+            cluster.wait_for_nodes(timeout=TIMEOUT_S)
+            yield nodes
+        finally:
+            cluster.shutdown()
 
 
 def _free_port() -> int:
