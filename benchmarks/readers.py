@@ -78,13 +78,19 @@ class Reader:
         by_version = {item["version"]: item for item in log}
         lost = sum(by_version.get(version) != told for version, told in self.told.items())
         entries = [item async for item in self._pages("memory", "entries")]
-        others = [name for name in NAMES if name != self.name]
+        foreign = [item for item in log if self._foreign(json.dumps(item["steps"]))]
+        for item in foreign:
+            source = await self.client.get(f"{self.path}/documents/{item['document']}/chunks/{item['chunk']}")
+            print(f"{self.name} is told of another: {item}\n  the chunk was {source.json()}", flush=True)
         return {
             "chunks": len(expected), "told": len(self.told), "lost": lost,
             "doubled": len(chunks) - len(set(chunks)), "disordered": int(chunks != expected),
             "wrong entries": int({e["entry_id"]: e["content"] for e in entries} != _replayed(log)),
-            "leaked": sum(any(name in entry["content"] for name in others) for entry in entries),
+            "leaked": sum(self._foreign(entry["content"]) for entry in entries),
         }  # fmt: skip
+
+    def _foreign(self, text: str) -> bool:
+        return any(name in text for name in NAMES if name != self.name)
 
     async def _pages(self, what: str, items: str = "items") -> Any:
         after: int | None = 0
