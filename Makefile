@@ -74,7 +74,7 @@ tiny-policy: setup
 	mv build/tiny/policy models/tiny-policy
 
 chaos: setup
-	RAY_AUTH_MODE=disabled PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/chaos.py $(ARGS)
+	RAY_AUTH_MODE=disabled PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m benchmarks.chaos $(ARGS)
 
 # pip-audit stays out of the environment: it is fetched for the occasion, and asks the public advisory database.
 audit:

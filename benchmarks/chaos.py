@@ -1,6 +1,6 @@
 """A run among random deaths: every 20 to 40 s an actor or a whole node (but the head) is killed.
 
-    make chaos                                        # or: python benchmarks/chaos.py --seconds 1200 --seed 1
+    make chaos                                        # or: python -m benchmarks.chaos --seconds 1200 --seed 1
 
 Runs the tiny recipe as a job on four raylets, kills by a seeded plan, gives lost nodes back, and checks at the end what
 a run promises: it ends, no gap and no duplicate in the metrics, every task trained once, no process left over.

@@ -1,6 +1,6 @@
 """How long an iteration takes in synchronous and in asynchronous mode, when sampling and learning take equally long.
 
-    python benchmarks/overlap.py --seconds 0.5
+    python -m benchmarks.overlap --seconds 0.5
 
 The loop is the real one (cluster/algorithm.py); engines and learner are stand-ins that wait. Printed: seconds per
 iteration at rollout.max_staleness 0 and 1, their ratio, and the staleness of what was learned from.

@@ -1,6 +1,6 @@
 """How well `atommem plan --gpu cpu` foretells an iteration: the probe and real iterations, one after the other.
 
-    python benchmarks/plan_accuracy.py --iterations 5
+    python -m benchmarks.plan_accuracy --iterations 5
 """
 
 from __future__ import annotations
