@@ -75,7 +75,7 @@ def draw_iteration(series: dict[str, Any]) -> None:
     left = [0.0, 0.0]
     for phase in series["seconds"]["on"]:
         widths = [series["seconds"][side][phase] for side in sides]
-        axes.barh(["neither", "shared-first prompts,\nshared prefixes"], widths, left=left, label=phase)
+        axes.barh(["everything off", "everything on"], widths, left=left, label=phase)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.set(xlabel="seconds per iteration")
     axes.set_title("One iteration of the scaled recipe")
