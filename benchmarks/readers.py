@@ -9,7 +9,10 @@ from typing import Any
 
 import httpx
 
-NAMES = ("Anna", "Leo", "Zoe", "Uma", "Kai", "Lara", "Omar", "Ines")  # one reader each
+from env.registry_words import FIRST_NAMES, LAST_NAMES
+
+# One reader each. A policy that loses its thread may invent a name; both names of another reader it does not invent.
+NAMES = tuple(f"{first} {last}" for first, last in zip(FIRST_NAMES, LAST_NAMES, strict=False))[:8]
 COMPANIES = ("Solaria", "Nimbus", "Umbra")
 
 
@@ -30,7 +33,7 @@ class Reader:
 
     async def _read(self) -> None:
         number = self.documents = self.documents + 1
-        facts = [f"{self.name} Berg works at {random.choice(COMPANIES)} ." for _ in range(12)]
+        facts = [f"{self.name} works at {random.choice(COMPANIES)} ." for _ in range(12)]
         key = {"Idempotency-Key": f"{self.name}-{number}"}
         await self._until_done("POST", f"{self.path}/documents?background=true", content="\n".join(facts), headers=key)
         last = max(self.told, default=0)
