@@ -24,6 +24,8 @@ class ChatTokenizer:
 
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(path))
+            # A second one for plain text: how special tokens are treated is state that threads must not share.
+            self._plain = AutoTokenizer.from_pretrained(str(path))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"model '{path}' has no usable tokenizer: {error}") from error
         if not self._tokenizer.chat_template:
@@ -39,7 +41,7 @@ class ChatTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; special tokens spelled in it stay text where the tokenizer can do that."""
-        return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return self._plain.encode(text, add_special_tokens=False, split_special_tokens=True)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, without special tokens; a NUL, which no database takes, becomes U+FFFD."""
