@@ -45,6 +45,7 @@ def _connect(config: RayConfig) -> None:
         return
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 are too few for a machine that is busy
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private Ray listens on this machine alone
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")  # no record of every turn: nobody reads it here
     store = None if config.object_store_mb is None else config.object_store_mb * 2**20
     ray.init(
         address="local", num_cpus=config.num_cpus, object_store_memory=store, include_dashboard=False,
