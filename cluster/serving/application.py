@@ -96,12 +96,12 @@ class RemoteAgents:
         while True:
             try:
                 async with aclosing(self._stream(session_id, "read", tenant, session_id, number, after)) as events:
+                    opening = True
                     async for event in events:
                         deadline, after = time.monotonic() + _TAKE_OVER_S, event.id or after
-                        if event.id is None and event.data.state == "pending" and begun:  # type: ignore[attr-defined]
-                            continue  # the other replica's opening event
-                        begun = True
-                        yield event
+                        if not (opening and begun):  # another replica's opening event was told by the first
+                            yield event
+                        opening, begun = False, True
                 return
             except Unavailable as error:
                 if not isinstance(error.__cause__, _GONE) or time.monotonic() > deadline:
