@@ -22,7 +22,7 @@ import psutil
 
 from cluster.recipes import load_recipe
 from cluster.rollouts import stream_of
-from tests.cluster.nodes import Nodes, raylets
+from tests.cluster.nodes import Nodes, processes_on, raylets
 
 ROOT = Path(__file__).parents[1]
 TITLES = ("PolicyEngine", "EngineCore", "LearnerWorker", "MemoryEnvRunner")
@@ -56,14 +56,8 @@ class Reaper:
 
 
 def _actors(node: Any) -> list[tuple[str, psutil.Process]]:
-    found = []
-    for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True):
-        try:
-            title = " ".join(process.cmdline())
-        except psutil.NoSuchProcess:
-            continue
-        found += [(name, process) for name in TITLES if name in title and "IDLE" not in title]
-    return found
+    on_node = processes_on(node)
+    return [(name, process) for process, title in on_node for name in TITLES if name in title and "IDLE" not in title]
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.cluster.nodes import Nodes, raylets
+from tests.cluster.nodes import Nodes, processes_on, raylets
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "tiny-policy"
@@ -85,13 +85,7 @@ class Endpoint:
 
     def _on_second_node(self) -> list[tuple[psutil.Process, str]]:
         assert self._nodes is not None
-        worker = self._nodes.cluster.list_all_nodes()[-1]
-        raylet = psutil.Process(worker.all_processes["raylet"][0].process.pid)
-        found = []
-        for process in [raylet, *raylet.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                found.append((process, " ".join(process.cmdline())))
-        return found
+        return processes_on(self._nodes.cluster.list_all_nodes()[-1])
 
     def _kill_node(self) -> None:
         assert self._nodes is not None

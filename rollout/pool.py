@@ -123,7 +123,7 @@ class EnginePool:
         if absent is None:
             return True
         if absent.arrived(self.handles[index]):
-            del self._absent[index]
+            self._absent.pop(index, None)  # the watch's thread may have seen it too
         return index not in self._absent
 
     def leave(self, index: int) -> None:

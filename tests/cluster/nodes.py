@@ -7,10 +7,12 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
@@ -32,6 +34,16 @@ class Nodes:
         one delete each other's copies of a job's working directory."""
         place = tempfile.mkdtemp(dir=self.folder)
         self.cluster.add_node(num_cpus=self.cpus, temp_dir=place, **STORE)
+
+
+def processes_on(raylet: Any) -> list[tuple[psutil.Process, str]]:
+    """A node's raylet and all that it has started, each with its command line."""
+    family = psutil.Process(raylet.all_processes["raylet"][0].process.pid)
+    found = []
+    for process in [family, *family.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            found.append((process, " ".join(process.cmdline())))
+    return found
 
 
 @contextmanager
