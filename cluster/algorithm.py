@@ -11,38 +11,25 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import psutil
-from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from cluster.config import RunConfig
-from cluster.elastic import ask_autoscaler, grow
-from cluster.guards import SkippedUpdates, poisoned
-from cluster.loop import Batch, LoopState
+from cluster.elastic import grow
+from cluster.guards import poisoned
+from cluster.lifecycle import Lifecycle
+from cluster.loop import Batch
 from cluster.metrics import rollout_metrics, speed
-from cluster.resources import await_resources, reserve_pairs
-from cluster.rollouts import launch, requests_for, start_runners, stream_of
-from cluster.rundir import write_text
-from env.errors import UserError
+from cluster.rollouts import requests_for
 from learner.advantages import sequences_from_groups
-from learner.group import LearnerGroup
 from learner.types import TrainSequence
-from learner.weight_sync import WeightSync
 from rollout.grouping import select
 from rollout.staleness import bound
-from rollout.types import Group
 
 RESULTS = "grpo"  # where an iteration's row lies in RLlib's result
 
@@ -62,22 +49,14 @@ class GRPOConfig(AlgorithmConfig):
         return self
 
 
-class GRPO(Algorithm):
+class GRPO(Lifecycle):
     """Group-relative policy optimisation of a memory agent."""
 
-    run_config: RunConfig
-    loop: LoopState
-    sampled: list[Group]  # in the last iteration, dropped groups included
     on_phase: Callable[[str], None] = staticmethod(lambda phase: None)  # told what the loop turns to
-    on_hang: Callable[[str], None] = staticmethod(lambda reason: None)  # told before what hangs is ended
-    _ahead: Future[Batch] | None = None  # the next batch, being sampled while the learner works
-    _background: ThreadPoolExecutor
 
     @classmethod
     def get_default_config(cls) -> GRPOConfig:
         return GRPOConfig()
-
-    # -- the loop ------------------------------------------------------------------------------------------------------
 
     def training_step(self) -> None:
         """One iteration: sample groups, learn from them, bring the new weights to the engines.
@@ -91,6 +70,8 @@ class GRPO(Algorithm):
         last = self.loop.step + 1 >= self.run_config.loop.iterations
         ahead = rollout.max_staleness > 0 and not last
         self._ahead = self._background.submit(self._sample, batch.end) if ahead else None
+        with self._timed("checkpoint"):
+            self.finish_save()
         groups, age = bound(batch.groups, self.loop.policy_version, rollout.max_staleness)
         metrics = rollout_metrics(groups, batch.sampled, age, grpo)
         learned = self._learn(sequences_from_groups(groups, grpo))
@@ -141,11 +122,6 @@ class GRPO(Algorithm):
         finally:
             self.rollout_side.pool.wake()
 
-    def settle(self) -> None:
-        """Wait until no episode is being played, so that the collector is free for others (evaluation)."""
-        if self._ahead is not None:
-            wait([self._ahead])
-
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
         self.on_phase(phase)
@@ -178,105 +154,3 @@ class GRPO(Algorithm):
             "restarts/engines": float(self.rollout_side.watch.restarts),
             "restarts/runners": float(self.env_runner_group.num_remote_worker_restarts()),
         }
-
-    # -- starting and stopping -----------------------------------------------------------------------------------------
-
-    def setup(self, config: AlgorithmConfig) -> None:
-        """Start engines, learner and runners. Raises UserError when the cluster cannot hold them."""
-        run = self.run_config = RunConfig.model_validate(self.config.run_config)
-        self.loop = LoopState()
-        self.sampled = []
-        self._background = ThreadPoolExecutor(1, "rollout")
-        self.callbacks, self.evaluation_config = [self.config.callbacks_class()], self.config
-        self.env_to_module_connector = self.module_to_env_connector = None
-        self.stream = stream_of(run)
-        self.skipped_updates = SkippedUpdates(run.learner.max_skipped_updates)
-        if run.rollout.engine.colocate:
-            await_resources(run, with_learner=True)
-        pairs = reserve_pairs(run)
-        pool = launch(run, with_learner=True, placement=pairs)
-        self.learner_group = LearnerGroup(
-            run.learner, run.model, seed=run.seed, total_steps=run.loop.iterations, placement=pairs
-        )  # fmt: skip
-        self.rollout_side = start_runners(run, pool, self.logdir, self.trial_id)
-        self.rollout_side.watch.on_hang = lambda reason: self.on_hang(reason)
-        self.env_runner_group, self.collector = self.rollout_side.runners, self.rollout_side.collector
-        self.weight_sync = WeightSync(self.learner_group, pool)
-        ask_autoscaler(run)
-        self._set_up_metrics()
-
-    def restart_learner(self) -> None:
-        """Start the learner's workers anew, after they were lost, without touching engines; then restore."""
-        self.settle()
-        self._ahead = None
-        self.learner_group.restart()
-        self.weight_sync.reopen()
-
-    def begin_again(self) -> None:
-        """Go back to the start of the run, with the learner as it started."""
-        self.set_state({"loop": asdict(LoopState())})
-        self.weight_sync.push(0)
-
-    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        """Nothing to do: runners keep nothing between iterations, and the collector asks dead ones to come back."""
-        return []
-
-    def cleanup(self) -> None:
-        """Stop learner, runners and engines."""
-        self.settle()
-        super().cleanup()
-        if hasattr(self, "rollout_side"):
-            self.rollout_side.watch.stop()
-            self.rollout_side.pool.shutdown()
-
-    @classmethod
-    def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        """What a Tune trial reserves: the runners and the engines. The learner reserves its own place."""
-        run = RunConfig.model_validate(config["run_config"])
-        engine = run.rollout.engine
-        actors = [{"CPU": run.rollout.runner_cpus}] * run.rollout.runners
-        actors += [{"CPU": engine.num_cpus, "GPU": engine.num_gpus}] * engine.count
-        bundles = [{name: amount for name, amount in actor.items() if amount} for actor in actors]
-        return PlacementGroupFactory([{}, *filter(None, bundles)])
-
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
-
-    def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
-        """Write a checkpoint: a Hugging Face folder with `trainer/` (DeepSpeed, loop.json) and RLlib's own files."""
-        directory = Path(path or tempfile.mkdtemp(prefix="atommem-"))
-        if directory.is_dir() and not any(directory.iterdir()):
-            directory.rmdir()  # Tune's empty folder: the learner makes its own, which it never does over another
-        self.learner_group.save(directory)
-        super().save_to_path(directory.absolute(), **kwargs)
-        write_text(directory / "trainer" / "loop.json", json.dumps(self.get_state()["loop"]))
-        return str(directory)
-
-    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Go on from a checkpoint: learner, loop, and the engines' weights.
-
-        Raises UserError when it is not whole.
-        """
-        marker = Path(path) / "trainer" / "loop.json"
-        try:
-            state = json.loads(marker.read_text(encoding="utf-8"))
-            loop = LoopState(**state)
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path} is no whole checkpoint: {marker.name}: {error}") from error
-        self.learner_group.load(Path(path))
-        self.set_state({"loop": asdict(loop)})
-        self.weight_sync.push(self.loop.policy_version)
-
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The loop's state; the learner's is written by `save_to_path`."""
-        return {"loop": asdict(self.loop)}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take over a loop's state, without what was sampled for another. RLlib's iteration counter follows it."""
-        self.settle()
-        self._ahead = None
-        self.loop = LoopState(**state["loop"])
-        self._iteration = self.loop.step
-
-    def get_checkpointable_components(self) -> list[Any]:
-        """None: everything is in the learner's folder and the loop's state."""
-        return []

@@ -150,8 +150,8 @@ class RunDir:
             for path in (self.path / folder).glob(f"step_*{suffix}"):
                 if step_of(path) > step:
                     path.unlink()
-        for path in self.checkpoints.glob("step_*"):
-            if path.suffix or step_of(path) > step:
+        for path in [*self.checkpoints.glob("step_*"), *self.checkpoints.glob(".step_*")]:
+            if path.suffix or step_of(path) > step:  # a suffix: not committed, or not even whole
                 shutil.rmtree(path)
 
     def _rows_until(self, step: int) -> Iterable[str]:

@@ -1,18 +1,18 @@
 """A training run around the loop: its directory, evaluations, checkpoints, resuming, and ending cleanly.
 
-The order in which an iteration leaves its traces makes a kill at any moment harmless: the checkpoint is made, the
-row is written, then the checkpoint is committed. A resumed run drops what lies after the last committed one.
+The order in which an iteration leaves its traces makes a kill at any moment harmless: a checkpoint is begun, the row
+is written, and the checkpoint is committed when it is whole, while the next batch is sampled. A resumed run drops what
+lies after the last committed one.
 """
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from cluster.algorithm import GRPO, RESULTS, GRPOConfig
 from cluster.config import RunConfig
@@ -103,19 +103,18 @@ class TrainingRun:
         with working(f"iteration {step}"):
             row = self.algo.train()[RESULTS]
         last = step == loop.iterations or bool(interrupted)
-        row |= {"time/checkpoint": 0.0, "time/evaluate": 0.0}
-        made = None
         if last or step % loop.checkpoint_every == 0:
-            row["time/checkpoint"], made = _measured(lambda: self._checkpoint(step))
+            row["time/checkpoint"] += _seconds(lambda: self._begin_checkpoint(step))
+        row["time/evaluate"] = 0.0
         if self.held_out and (step == loop.iterations or (loop.eval_every and step % loop.eval_every == 0)):
-            row["time/evaluate"], _ = _measured(lambda: self._evaluate(tracker))
+            row["time/evaluate"] = _seconds(lambda: self._evaluate(tracker))
         row["time/total"] = time.monotonic() - start
         self._save_trajectories(step, self.algo.sampled)
         tracker.log(row)
         self.heart.finished(row)
         console.print(iteration_line(row, loop.iterations))
-        if made is not None:
-            self._commit(step, made)
+        if last:
+            self.algo.finish_save()
 
     def _commit(self, step: int, made: Path) -> None:
         """The checkpoint becomes the last one; then its copy is begun, after the one before it has ended."""
@@ -125,15 +124,13 @@ class TrainingRun:
         if self.mirror:
             self.mirror.copy(self.run, place)
 
-    def _checkpoint(self, step: int) -> Path:
-        """A checkpoint beside its place, not yet committed."""
+    def _begin_checkpoint(self, step: int) -> None:
+        """Have a checkpoint written beside its place; committed when it is whole."""
         place = self.run.checkpoint(step)
         made = place.with_name(f"{place.name}.tmp")
         made.parent.mkdir(exist_ok=True)
         self.heart.enter("checkpoint", step)
-        with working("checkpoint"):
-            self.algo.save_to_path(made)
-        return made
+        self.algo.begin_save(made, lambda: self._commit(step, made))
 
     def _evaluate(self, tracker: Tracker) -> None:
         step = self.algo.loop.step
@@ -200,8 +197,8 @@ def _held_out(config: RunConfig) -> list[Task]:
     return [source[index] for index in range(min(config.loop.eval_episodes, len(source)))]
 
 
-def _measured(work: Any) -> tuple[float, Any]:
-    """Seconds that a call took, and what it returned."""
+def _seconds(work: Callable[[], object]) -> float:
+    """Seconds that a call took."""
     start = time.monotonic()
-    result = work()
-    return time.monotonic() - start, result
+    work()
+    return time.monotonic() - start

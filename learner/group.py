@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,25 @@ class LearnerGroup:
 
         Raises UserError when it exists already.
         """
-        with written_beside(directory.absolute()) as beside:
-            self.call("save", beside, trainer_state)
-            self.tokenizer.save_pretrained(beside)
-            if trainer_state:
-                write_manifest(beside, self.updates, self.config.workers, zero_stage(self.config))
+        self.begin_save(directory, trainer_state)()
+
+    def begin_save(self, directory: Path, trainer_state: bool = True) -> Callable[[], None]:
+        """As `save`, while the caller goes on: the workers take up no other call before it is written.
+
+        Returns what waits for them, and raises what `save` raises; ``directory`` is there afterwards.
+        """
+        place = ExitStack()
+        beside = place.enter_context(written_beside(directory.absolute()))
+        answers, updates = self._ask("save", beside, trainer_state), self.updates
+
+        def finish() -> None:
+            with place:
+                self._answers("save", answers)
+                self.tokenizer.save_pretrained(beside)
+                if trainer_state:
+                    write_manifest(beside, updates, self.config.workers, zero_stage(self.config))
+
+        return finish
 
     def load(self, directory: Path) -> None:
         """Restore weights, optimizer, schedule, random states and the count of updates from a checkpoint.
@@ -138,10 +153,13 @@ class LearnerGroup:
         Raises LearnerError when a worker dies meanwhile, LearnerSilent when one owes its answer for
         ``config.step_timeout_s``.
         """
+        return self._answers(method, self._ask(method, *args, each=each))
+
+    def _ask(self, method: str, *args: Any, each: Sequence[Any] | None = None) -> list[ray.ObjectRef]:
         first = [()] * len(self.workers) if each is None else [(value,) for value in each]
-        pending = [
-            getattr(worker, method).remote(*own, *args) for worker, own in zip(self.workers, first, strict=True)
-        ]
+        return [getattr(worker, method).remote(*own, *args) for worker, own in zip(self.workers, first, strict=True)]
+
+    def _answers(self, method: str, pending: list[ray.ObjectRef]) -> list[Any]:
         try:
             return ray.get(pending, timeout=self.config.step_timeout_s)
         except RayTaskError as error:

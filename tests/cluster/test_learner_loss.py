@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +25,39 @@ ITERATIONS = 7
 class ScriptedLoop:
     """An iteration takes no time; the learner is lost whenever the script says so."""
 
-    def __init__(self, lost: Callable[[int, int], bool]) -> None:
-        self._lost, self._calls = lost, 0
+    def __init__(self, lost: Callable[[int, int], bool], lost_writing: Collection[int] = ()) -> None:
+        self._lost, self._lost_writing, self._calls = lost, list(lost_writing), 0
         self.loop, self.sampled, self.events = LoopState(), [], list[str]()
         self.restarts: list[str] = []
+        self._saving: Callable[[], object] | None = None
 
     def train(self) -> dict[str, Any]:
         self._calls += 1
+        self.finish_save()
         if self._lost(self._calls, self.loop.step + 1):
             raise LearnerError("learner rank 1 died in 'update'")
         self.loop = LoopState(step=self.loop.step + 1)
         row = {f"operations/{kind}": 0.0 for kind in SHOWN_OPERATIONS}
+        row["time/checkpoint"] = 0.0
         row |= {"step": self.loop.step, "reward/mean": 0.5, "em": 0.5, "invalid_rate": 0.0, "call": self._calls}
         return {RESULTS: {**row, "speed/output_tokens_per_s": 1.0}}
 
-    def save_to_path(self, path: Path) -> None:
+    def begin_save(self, path: Path, then: Callable[[], object]) -> None:
         path.mkdir()
         (path / "model.safetensors").write_text(str(self.loop.step))
+        self._saving = then
+
+    def finish_save(self) -> None:
+        then, self._saving = self._saving, None
+        if then is None:
+            return
+        if self.loop.step in self._lost_writing:
+            self._lost_writing.remove(self.loop.step)
+            raise LearnerError("learner rank 0 died in 'save'")
+        then()
 
     def restart_learner(self) -> None:
+        self._saving = None
         self.restarts.append("restarted")
 
     def begin_again(self) -> None:
@@ -58,7 +72,9 @@ class ScriptedLoop:
         return {}
 
 
-def play(place: Path, lost: Callable[[int, int], bool]) -> tuple[ScriptedLoop, list[dict[str, Any]], RunDir]:
+def play(
+    place: Path, lost: Callable[[int, int], bool], lost_writing: Collection[int] = ()
+) -> tuple[ScriptedLoop, list[dict[str, Any]], RunDir]:
     """A whole run over the scripted loop: the loop, the rows it left, and its directory."""
     config = RunConfig.model_validate(
         {
@@ -67,7 +83,7 @@ def play(place: Path, lost: Callable[[int, int], bool]) -> tuple[ScriptedLoop, l
             "tracking": {"tensorboard": False, "prometheus": False},
         }
     )  # fmt: skip
-    run, loop = RunDir.create(config), ScriptedLoop(lost)
+    run, loop = RunDir.create(config), ScriptedLoop(lost, lost_writing)
     TrainingRun(config, run, loop, None, Heartbeat(run, ITERATIONS)).go(Interruption())  # type: ignore[arg-type]
     return loop, [json.loads(line) for line in run.metrics.read_text().splitlines()], run
 
@@ -79,6 +95,14 @@ def test_iterations_since_the_checkpoint_are_made_again_and_leave_no_duplicate(t
     assert [row["call"] for row in rows] == [1, 2, 3, 7, 8, 9, 10], "4 and 5 are those that were made again"
     assert run.latest() == run.checkpoint(ITERATIONS)
     assert loop.events == ["learner rank 1 died in 'update'; the learner starts again from iteration 3"]
+
+
+@pytest.mark.parametrize(("step", "back_to"), [(6, "from step_000003"), (ITERATIONS, "from step_000006")])
+def test_a_checkpoint_whose_learner_is_lost_while_it_writes_is_none(tmp_path: Path, step: int, back_to: str) -> None:
+    loop, rows, run = play(tmp_path, lost=lambda call, step: False, lost_writing=[step])
+    assert loop.restarts == ["restarted", back_to]
+    assert [row["step"] for row in rows] == list(range(1, ITERATIONS + 1))
+    assert run.latest() == run.checkpoint(ITERATIONS)
 
 
 def test_before_the_first_checkpoint_the_run_begins_again(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_rewind_takes_back_what_came_after_the_checkpoint(run: RunDir) -> None:
         file.write('{"step": 7, "rew')  # killed while it wrote
     run.commit(4, make_checkpoint(run, 4), keep=2)
     make_checkpoint(run, 6)  # killed before it was committed
+    (run.checkpoints / ".step_000006.tmp.7.partial").mkdir()  # killed while the learner wrote it
     run.rewind(4)
     assert steps(run) == [1, 2, 3, 4]
     assert [path.name for path in sorted((run.path / "trajectories").iterdir())][-1] == "step_000004.jsonl"

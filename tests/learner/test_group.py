@@ -109,6 +109,19 @@ def test_a_checkpoint_resumes_to_the_same_losses(group: LearnerGroup, tmp_path: 
         assert [metrics[key] for metrics in again] == [metrics[key] for metrics in going_on], key
 
 
+def test_a_checkpoint_that_is_written_in_the_background_is_of_the_moment_it_was_begun(
+    group: LearnerGroup, tmp_path: Path
+) -> None:
+    before, updates = policy(group), group.updates
+    finish = group.begin_save(tmp_path / "step")
+    group.update(random_batch(6))
+    assert not (tmp_path / "step").exists(), "not there before it is whole"
+    finish()
+    group.load(tmp_path / "step")
+    assert group.updates == updates
+    assert all(torch.equal(before[name], tensor) for name, tensor in policy(group).items())
+
+
 def test_checkpoint_and_weights_are_the_policy_in_hugging_face_form(group: LearnerGroup, tmp_path: Path) -> None:
     group.save(tmp_path / "step")
     sent = policy(group)
