@@ -70,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="atommem-chaos-") as place:
         run = Path(place) / "chaos"
         settings = [
-            f"run_dir={run}", "name=chaos", f"loop.iterations={arguments.iterations}", "loop.checkpoint_every=3",
+            f"run_dir={run}", "name=chaos", f"loop.iterations={arguments.iterations}", "loop.checkpoint_every=1",
             "rollout.runners=2", "rollout.runner_cpus=0.2", "learner.num_cpus=0.6", "loop.save_trajectories=1000",
         ]  # fmt: skip
         with raylets(4, cpus=CPUS) as nodes:
@@ -78,7 +78,7 @@ def main() -> None:
             ended = _run(nodes, reaper, settings, arguments.seconds)
         print(f"{len(reaper.killed)} killed: {', '.join(reaper.killed)}")
         broken = [] if ended else ["the run failed"]
-        broken += _broken_promises(run, settings, arguments.iterations)
+        broken += _broken_promises(run, settings, arguments.iterations) if ended else []
         print("\n".join(broken) or "every promise was kept")
         sys.exit(1 if broken else 0)
 
@@ -99,6 +99,8 @@ def _broken_promises(run: Path, settings: list[str], iterations: int) -> list[st
     config = load_recipe(ROOT / "recipes" / "tiny.yaml", [*settings, f"model={ROOT / 'models' / 'tiny-policy'}"])
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     broken = []
+    for evaluation in sorted((run / "evaluations").glob("*.json")):
+        print(f"{evaluation.stem}: {json.loads(evaluation.read_text())['summary']}")
     if [row["step"] for row in rows] != list(range(1, iterations + 1)):
         broken.append(f"steps are {[row['step'] for row in rows]}")
     stream, per_batch = stream_of(config), config.rollout.tasks_per_batch

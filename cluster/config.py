@@ -26,6 +26,7 @@ class LoopConfig(Section):
     mirror: str | None = Field(
         None, description="fsspec URL, e.g. s3://bucket/runs: checkpoints go there too, in the background"
     )
+    start_attempts: int = Field(3, ge=1, description="how often the start is tried while actors die in it")
     save_trajectories: int = Field(4, ge=0, description="trajectories written per iteration, whole groups first")
 
 

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.util.placement_group import remove_placement_group
 
 from cluster.config import RunConfig
 from cluster.elastic import ask_autoscaler
@@ -51,19 +53,28 @@ class Lifecycle(Algorithm):
         self.env_to_module_connector = self.module_to_env_connector = None
         self.stream = stream_of(run)
         self.skipped_updates = SkippedUpdates(run.learner.max_skipped_updates)
-        if run.rollout.engine.colocate:
-            await_resources(run, with_learner=True)
-        pairs = reserve_pairs(run)
-        pool = launch(run, with_learner=True, placement=pairs)
-        self.learner_group = LearnerGroup(
-            run.learner, run.model, seed=run.seed, total_steps=run.loop.iterations, placement=pairs
-        )  # fmt: skip
-        self.rollout_side = start_runners(run, pool, self.logdir, self.trial_id)
+        self._start_actors(run)
         self.rollout_side.watch.on_hang = lambda reason: self.on_hang(reason)
         self.env_runner_group, self.collector = self.rollout_side.runners, self.rollout_side.collector
-        self.weight_sync = WeightSync(self.learner_group, pool)
+        self.weight_sync = WeightSync(self.learner_group, self.rollout_side.pool)
         ask_autoscaler(run)
         self._set_up_metrics()
+
+    def _start_actors(self, run: RunConfig) -> None:
+        """Engines load while the learner starts. When one fails, all are ended and give their room back."""
+        if run.rollout.engine.colocate:
+            await_resources(run, with_learner=True)
+        with ExitStack() as undo:
+            if pairs := reserve_pairs(run):
+                undo.callback(remove_placement_group, pairs)
+            pool = launch(run, with_learner=True, placement=pairs)
+            undo.callback(pool.shutdown)
+            self.learner_group = LearnerGroup(
+                run.learner, run.model, seed=run.seed, total_steps=run.loop.iterations, placement=pairs
+            )  # fmt: skip
+            undo.callback(self.learner_group.shutdown)
+            self.rollout_side = start_runners(run, pool, self.logdir, self.trial_id)
+            undo.pop_all()
 
     def restart_learner(self) -> None:
         """Start the learner's workers anew, after they were lost, without touching engines; then restore."""

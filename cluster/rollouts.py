@@ -22,7 +22,7 @@ from env.tasks import TaskStream, make_source
 from env.tokenizer import ChatTokenizer
 from rollout.collector import GroupCollector
 from rollout.config import SamplingConfig
-from rollout.errors import RolloutError
+from rollout.errors import RolloutError, StartError
 from rollout.pool import EnginePool
 from rollout.runner import EnvFactory, MemoryEnvRunner
 from rollout.start import await_engines, launch_engines, start_error
@@ -81,7 +81,11 @@ def start_runners(
         config=_runner_config(run, pool, environments), local_env_runner=False, logdir=logdir, tune_trial_id=trial,
         pg_offset=-1,  # a trial's first bundle is the first runner's
     )  # fmt: skip
-    _await_runners(run, runners)
+    try:
+        _await_runners(run, runners)
+    except RolloutError:
+        runners.stop()
+        raise
     return RolloutSide(pool, runners, GroupCollector(runners, run.rollout), EngineWatch(pool).start())
 
 
@@ -125,7 +129,7 @@ def _await_runners(run: RunConfig, runners: EnvRunnerGroup) -> None:
     try:
         ray.get(answers)
     except RayError as error:
-        raise RolloutError(f"an environment runner could not start: {start_error(error)}") from error
+        raise StartError(f"an environment runner could not start: {start_error(error)}") from error
     if len(answers) < rollout.runners:
         total, free = ray.cluster_resources(), ray.available_resources()
         raise RolloutError(

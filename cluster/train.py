@@ -7,17 +7,16 @@ lies after the last committed one.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from cluster.algorithm import GRPO, RESULTS, GRPOConfig
 from cluster.config import RunConfig
 from cluster.console import console, evaluation_line, iteration_line, working
 from cluster.guards import disk_room
+from cluster.interruption import Interruption, interruptible
 from cluster.mirror import Mirror
 from cluster.recovery import Recovery
 from cluster.rundir import RunDir, step_of
@@ -25,11 +24,13 @@ from cluster.session import ray_session
 from cluster.stacks import dump_stacks
 from cluster.status import Heartbeat
 from cluster.tracking import Tracker
+from env.errors import UserError
 from env.tasks import make_source
 from env.types import Task
 from evaluation.evaluate import evaluate
 from evaluation.report import write_report
 from learner.errors import LearnerError, LearnerSilent
+from rollout.errors import StartError
 from rollout.record import trajectory_to_json
 from rollout.types import Group
 
@@ -60,9 +61,10 @@ class TrainingRun:
         heart.alive, heart.events, heart.dump = algo.alive, lambda: algo.events, dump_stacks
         algo.on_hang = self._dump_stacks
         self.held_out, self.mirror = _held_out(config), Mirror.of(config)
+        self.recovery = Recovery(algo, run, config.learner.max_restarts)
         if checkpoint is not None:
             with working(f"restoring {checkpoint.name}"):
-                algo.restore_from_path(checkpoint)
+                self._restore(checkpoint)
         run.rewind(algo.loop.step)
         if algo.loop.step:
             console.print(f"resuming {run.path} after iteration {algo.loop.step}")
@@ -72,18 +74,23 @@ class TrainingRun:
 
         A learner that is lost on the way starts again from the last checkpoint.
         """
-        recovery = Recovery(self.algo, self.run, self.config.learner.max_restarts)
         while self.algo.loop.step < self.config.loop.iterations and not interrupted:
             try:
                 self._go_on(interrupted)
             except LearnerError as error:
                 if isinstance(error, LearnerSilent):
                     self._dump_stacks(str(error))
-                recovery.recover(error)
+                self.recovery.recover(error)
         if self.mirror and (failure := self.mirror.wait()):
             console.print(f"[red]{failure}[/]")
         if interrupted:
             console.print(f"interrupted after iteration {self.algo.loop.step}: --resume goes on from here")
+
+    def _restore(self, checkpoint: Path) -> None:
+        try:
+            self.algo.restore_from_path(checkpoint)
+        except LearnerError as error:
+            self.recovery.recover(error)
 
     def _dump_stacks(self, reason: str) -> None:
         """Keep what every process was doing when something hung; `reason` says what."""
@@ -152,41 +159,25 @@ class TrainingRun:
             self.run.write_trajectories(step, map(trajectory_to_json, kept))
 
 
-class Interruption:
-    """Whether SIGINT has come; the second one is not waited out."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def __bool__(self) -> bool:
-        return self._count > 0
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        if self._count > 1:
-            raise KeyboardInterrupt
-        console.print("stopping after this iteration; once more stops at once")
-
-
-@contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Take over SIGINT for the length of the block."""
-    interruption = Interruption()
-    before = signal.signal(signal.SIGINT, interruption)
-    try:
-        yield interruption
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @contextmanager
 def _built(config: RunConfig) -> Iterator[GRPO]:
-    with working("starting engines, learner and runners"):
-        algo = GRPOConfig().run(config).build_algo()
+    algo = _start(config)
     try:
         yield algo
     finally:
         algo.stop()
+
+
+def _start(config: RunConfig, attempt: int = 1) -> GRPO:
+    """The loop with all its actors up. When one dies meanwhile, all start again, `loop.start_attempts` times in all."""
+    try:
+        with working("starting engines, learner and runners"):
+            return GRPOConfig().run(config).build_algo()
+    except (StartError, LearnerError) as error:
+        if attempt >= config.loop.start_attempts:
+            raise UserError(f"{error} (attempt {attempt} of loop.start_attempts)") from error
+        console.print(f"[red]{error}[/]: starting again")
+    return _start(config, attempt + 1)
 
 
 def _held_out(config: RunConfig) -> list[Task]:

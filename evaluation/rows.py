@@ -57,7 +57,8 @@ def rows_of(cell: Cell, suite: Suite, task: Task, trajectory: Trajectory, trace:
         {
             **shared, "position": position, "question": answer.question, "kind": answer.kind,
             "gold": list(answer.gold), "answer": answer.answer, "official": None, **answer.scores,
-            "cause": reason.cause, "step": reason.step, "why": reason.text,
+            "cause": reason.cause, "step": reason.step,
+            "why": trajectory.failure.message if trajectory.failure else reason.text,
         }
         for position, (answer, reason) in enumerate(zip(trajectory.answers, reasons, strict=True))
     ]  # fmt: skip

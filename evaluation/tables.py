@@ -87,6 +87,9 @@ def _table(suite: SuiteConfig, rows: Rows, config: EvaluationConfig) -> SuiteTab
 
 
 def _line(variant: VariantConfig, rows: Rows, first: Rows, headline: str, price: PriceConfig) -> Line:
+    reason = None if rows else unavailable(variant)
+    if rows and all(row["failure"] for row in rows):  # such a method has no score, least of all 0
+        reason, rows = f"all of its tasks failed, the first one so: {rows[0]['why']}", []
     tasks = list({row["task_id"]: row for row in rows}.values())
     scored = [row for row in rows if row[headline] is not None]
     calls = sum(row["calls"] for row in tasks)
@@ -104,7 +107,7 @@ def _line(variant: VariantConfig, rows: Rows, first: Rows, headline: str, price:
         losses={cause: sum(row["cause"] == cause for row in rows) for cause in LOSSES},
         kinds=_kinds(scored, headline),
         difference=None if rows is first else paired(first, rows, headline),
-        unavailable=None if rows else unavailable(variant),
+        unavailable=reason,
     )
 
 

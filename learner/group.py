@@ -67,7 +67,10 @@ class LearnerGroup:
     def _start_workers(self) -> None:
         ranks = range(self.config.workers)
         self.workers = [start_worker(self.config, self._placement, rank) for rank in ranks]
-        address = ray.get(self.workers[0].address.remote(), timeout=self.config.start_timeout_s)
+        try:
+            address = ray.get(self.workers[0].address.remote(), timeout=self.config.start_timeout_s)
+        except RayActorError as error:
+            raise LearnerError(f"learner rank 0 died while it started: {_first(error)}") from error
         self.call("setup", *self._start, address)
 
     def restart(self) -> None:

@@ -19,3 +19,7 @@ class WeightUpdateError(RuntimeError):
 
 class RolloutError(UserError):
     """The rollout cannot go on: engines that do not start, too many failed episodes, or no progress."""
+
+
+class StartError(RolloutError):
+    """An actor died, or raised an error, while it started: chance the first time, hardly so again."""

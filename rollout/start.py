@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rollout.config import EngineConfig
 from rollout.engine import PolicyEngine
 from rollout.engine_args import environment
-from rollout.errors import RolloutError
+from rollout.errors import RolloutError, StartError
 from rollout.pool import EnginePool, wait_until_ready
 
 _CONCURRENT_CALLS = 10_000
@@ -69,8 +69,8 @@ def _bundle(placement: PlacementGroup | None, index: int) -> dict[str, Any]:
 def await_engines(pool: EnginePool) -> EnginePool:
     """Wait until the first ``count`` engines are up, at most ``start_timeout_s``.
 
-    Raises RolloutError that says what was asked and what the cluster has, or why an engine could not start;
-    all engines are ended then.
+    Raises RolloutError that says what was asked and what the cluster has, or StartError with why an engine could not
+    start; all engines are ended then.
     """
     try:
         wait_until_ready(pool.handles[: pool.config.count], pool.config.start_timeout_s)
@@ -80,7 +80,7 @@ def await_engines(pool: EnginePool) -> EnginePool:
         raise RolloutError(message) from error
     except RayError as error:
         pool.shutdown()
-        raise RolloutError(f"a policy engine could not start: {start_error(error)}") from error
+        raise StartError(f"a policy engine could not start: {start_error(error)}") from error
     return pool
 
 

@@ -12,10 +12,11 @@ import pytest
 from cluster.algorithm import RESULTS
 from cluster.config import RunConfig
 from cluster.console import SHOWN_OPERATIONS
+from cluster.interruption import Interruption
 from cluster.loop import LoopState
 from cluster.rundir import RunDir, step_of
 from cluster.status import Heartbeat
-from cluster.train import Interruption, TrainingRun
+from cluster.train import TrainingRun
 from env.errors import UserError
 from learner.errors import LearnerError
 

@@ -17,7 +17,9 @@ from tests.cluster.test_training import rows
 pytestmark = [pytest.mark.stack, on_request]
 
 ITERATIONS, TASKS, GROUP = 6, 4, 4
-VICTIMS = {3: "ray::LearnerWorker", 4: "VLLM::EngineCore", 5: "ray::MemoryEnvRunner"}  # by the last logged iteration
+VICTIMS = {  # by the last logged iteration; at 0 the run is still starting
+    0: "VLLM::EngineCore", 3: "ray::LearnerWorker", 4: "VLLM::EngineCore", 5: "ray::MemoryEnvRunner",
+}  # fmt: skip
 SETTINGS = (
     f"loop.iterations={ITERATIONS}", "loop.eval_episodes=0", "loop.checkpoint_every=2", "loop.keep_checkpoints=9",
     f"rollout.tasks_per_batch={TASKS}", f"rollout.group_size={GROUP}",
@@ -70,6 +72,10 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Survived:
         finally:
             process.kill()
     return Survived(run, log.read_text(), seen)
+
+
+def test_what_dies_at_the_start_has_the_start_tried_again(survived: Survived) -> None:
+    assert survived.log.count("a policy engine could not start") == survived.log.count("starting again") == 1
 
 
 def test_no_gap_and_no_duplicate(survived: Survived) -> None:

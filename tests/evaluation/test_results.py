@@ -124,6 +124,17 @@ def test_tables_by_hand(results):
     assert atommem.operations["create"] == pytest.approx(1 / 3)
 
 
+def test_a_method_of_which_every_task_failed_has_no_score_but_a_reason(results):
+    failure = Failure("task", "the prompt exceeds the window of 448 tokens by 222")
+    for index in range(4):
+        add(results, cell("rag", "rag"), index, Trajectory(f"t{index}", 0, [], failure=failure))
+    rag = tables(results.rows(), CONFIG)[0].lines[1]
+    assert rag.score is None and rag.difference is None and rag.tasks == 0
+    assert rag.unavailable == f"all of its tasks failed, the first one so: {failure.message}"
+    page = write_matrix_report(results.directory, CONFIG, tables(results.rows(), CONFIG)).read_text()
+    assert f"cannot run here: {rag.unavailable}" in page
+
+
 def test_the_report_links_a_loss_to_its_step(results):
     page = write_matrix_report(results.directory, CONFIG, tables(results.rows(), CONFIG)).read_text()
     assert 'href="#at-1-1-3">2</a>' in page  # the second cell, its second episode, the answering step
