@@ -58,7 +58,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-BENCHMARKS := memory embedding shared_prefixes learner loss_memory prefix_cache rollouts weight_sync iteration startup
+BENCHMARKS := memory embedding shared_prefixes learner loss_memory prefix_cache rollouts weight_sync iteration learning startup
 
 bench: setup
 	$(BIN)/python -m pip install --no-deps --quiet -r requirements/bench.txt

@@ -3,8 +3,8 @@
     python -m benchmarks.memory_flat --iterations 200          (about ten minutes on two free cores)
 
 The tiny recipe with two tasks per iteration. After every iteration the memory of the driver and of all processes it has
-started is read (the part that is not shared with others: Ray's object store is mapped into many). Printed: the slope of
-a line through what comes after the first quarter, which warms up, in MB per ten iterations.
+started is read (the part that is not shared with others: Ray's object store is mapped into many). Printed: the memory
+over time, and the slopes of lines through what comes after the first quarter, which warms up, and the second half.
 """
 
 from __future__ import annotations
@@ -79,11 +79,16 @@ def main() -> None:
         series = watch(run, driver, options.iterations)
         driver.wait()
     for title, values in sorted(series.items()):
-        late = [step for step in values if step > options.iterations // 4]
-        if len(late) < 2:
-            continue
-        slope = np.polyfit(late, [values[step] for step in late], 1)[0] * 10
-        print(f"{title}: {values[late[0]]:.0f} MB, later {values[late[-1]]:.0f} MB: {slope:+.2f} MB per 10 iterations")
+        slopes = [slope(values, options.iterations * quarter // 4) for quarter in (1, 2)]
+        if None not in slopes:
+            told = " to ".join(f"{value:.0f}" for value in list(values.values())[:: max(1, len(values) // 4)])
+            print(f"{title}: {told} MB; per 10 iterations {slopes[0]:+.2f} MB, in the second half {slopes[1]:+.2f} MB")
+
+
+def slope(values: dict[int, float], since: int) -> float | None:
+    """MB per ten iterations of a line through what was read after an iteration; None for too few readings."""
+    late = [step for step in values if step > since]
+    return np.polyfit(late, [values[step] for step in late], 1)[0] * 10 if len(late) > 2 else None
 
 
 if __name__ == "__main__":

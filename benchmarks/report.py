@@ -13,7 +13,7 @@ PLOTS = Path("docs/benchmarks")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 ORDER = (
     "rollouts", "prefix_cache", "memory", "embedding", "shared_prefixes", "learner", "loss_memory", "weight_sync",
-    "iteration", "startup",
+    "iteration", "learning", "startup",
 )  # fmt: skip
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Table between the markers, plots beside the page; says which benchmarks have no result."""
     found = {name: json.loads(path.read_text()) for name in ORDER if (path := RESULTS / f"{name}.json").is_file()}
     PLOTS.mkdir(parents=True, exist_ok=True)
-    for name, draw in (("memory", draw_memory), ("iteration", draw_iteration)):
+    for name, draw in (("memory", draw_memory), ("iteration", draw_iteration), ("learning", draw_learning)):
         if name in found:
             draw(found[name]["series"])
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
@@ -83,15 +83,30 @@ def draw_iteration(series: dict[str, Any]) -> None:
     figure.savefig(PLOTS / "iteration.png", dpi=120)
 
 
-def _figure() -> Any:
+def draw_learning(series: dict[str, Any]) -> None:
+    """Rewards over iterations, and the same over seconds."""
+    figure, both = _figure(2)
+    for name, style in (("off", "--"), ("on", "-")):
+        side = series["learning"][name]
+        both[0].plot(range(1, len(side["rewards"]) + 1), side["rewards"], style, label=f"everything {name}")
+        both[1].plot(side["seconds"], side["rewards"], style, label=f"everything {name}")
+    both[0].set(xlabel="iteration", ylabel="mean reward")
+    both[1].set(xlabel="seconds")
+    both[0].legend(frameon=False)
+    figure.suptitle("The tiny recipe: the same learning in less time", fontsize=11)
+    figure.savefig(PLOTS / "learning.png", dpi=120)
+
+
+def _figure(panels: int = 1) -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
+    figure, axes = pyplot.subplots(1, panels, figsize=(7, 3.6), layout="constrained")
+    for one in [axes] if panels == 1 else axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(alpha=0.3)
     return figure, axes
 
 

@@ -13,8 +13,9 @@ import time
 
 from benchmarks.engines import Lockstep, engines, play, requests, tiny
 from benchmarks.results import Ratio, best, keep, side_by_side, times
-from benchmarks.scribe import untrained
+from benchmarks.scribe import SCALED, Scribe, untrained
 from cluster.config import RunConfig
+from env.tokenizer import ChatTokenizer
 from rollout.episode import turn_seed
 from rollout.pool import EnginePool
 from rollout.types import GroupRequest, Trajectory
@@ -76,14 +77,15 @@ class Sides:
             f"{self.episodes} requests in flight",
         )  # fmt: skip
 
-    def spread(self) -> str:
-        """How much episodes differ."""
-        steps = [len(trajectory.turns) for trajectory in self.played]
-        outputs = [len(turn.output_ids) for trajectory in self.played for turn in trajectory.turns]
-        return (
-            f"{statistics.mean(steps):.1f} steps per episode ({min(steps)}-{max(steps)}), "
-            f"{statistics.mean(outputs):.0f} output tokens per step ({min(outputs)}-{max(outputs)})"
-        )
+
+def spread(played: list[Trajectory]) -> str:
+    """How much episodes differ."""
+    steps = [len(trajectory.turns) for trajectory in played]
+    outputs = [len(turn.output_ids) for trajectory in played for turn in trajectory.turns]
+    return (
+        f"{statistics.mean(steps):.1f} steps per episode ({min(steps)}-{max(steps)}), "
+        f"{statistics.mean(outputs):.0f} output tokens per step ({min(outputs)}-{max(outputs)})"
+    )
 
 
 def of_the_tiny_policy() -> list[Ratio]:
@@ -95,9 +97,35 @@ def of_the_tiny_policy() -> list[Ratio]:
     speeds = {side: f"{sides.episodes / best(values):.2f} episodes/s" for side, values in seconds.items()}
     pace = Ratio(
         "rollouts: own pace against lockstep", speeds["ours"], speeds["lockstep"], times(seconds, "lockstep", "ours"),
-        1.5, "own lockstep driver of the same engine, same seeds", sides.spread(),
+        1.5, "own lockstep driver of the same engine, same seeds", spread(sides.played),
     )  # fmt: skip
     return [pace, sides.share("tiny policy", seconds)]
+
+
+def of_long_and_short_episodes() -> Ratio:
+    """Against lockstep where episodes ask one to ten questions, as those on HotpotQA's haystacks do (whose lengths in
+    tokens differ by 4% only). Chunks, questions and outputs in the paper's proportions."""
+    with untrained() as model:
+        config = tiny(f"model={model}", *SCALED, "env.registry.questions_max=10")
+        groups = requests(config, 8, 8)
+        tokenizer, episodes = ChatTokenizer(model), sum(request.group_size for request in groups)
+        with engines(config) as pool:
+            played = play(config, Scribe(pool, tokenizer), groups)
+
+            def ours() -> None:
+                play(config, Scribe(pool, tokenizer), groups)
+                pool.update_weights(model, 0)  # an empty prefix cache again
+
+            def lockstep() -> None:
+                play(config, Scribe(Lockstep(pool, episodes), tokenizer), groups)
+                pool.update_weights(model, 0)
+
+            seconds = side_by_side(2, ours=ours, lockstep=lockstep)
+    speeds = {side: f"{episodes / best(values):.2f} episodes/s" for side, values in seconds.items()}
+    return Ratio(
+        "rollouts: own pace against lockstep, 1 to 10 questions", speeds["ours"], speeds["lockstep"],
+        times(seconds, "lockstep", "ours"), 1.5, "own lockstep driver of the same engine, same seeds", spread(played),
+    )  # fmt: skip
 
 
 def of_a_larger_model() -> Ratio:
@@ -113,7 +141,7 @@ def of_a_larger_model() -> Ratio:
 def main() -> None:
     """Measure and keep."""
     started = time.monotonic()
-    keep("rollouts", [*of_the_tiny_policy(), of_a_larger_model()], started)
+    keep("rollouts", [*of_the_tiny_policy(), of_long_and_short_episodes(), of_a_larger_model()], started)
 
 
 if __name__ == "__main__":
