@@ -15,14 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import psutil
 
 from cluster.recipes import load_recipe
 from cluster.rollouts import stream_of
-from tests.cluster.nodes import Nodes, processes_on, raylets
+from tests.cluster.nodes import Nodes, processes_on, raylets, shared_memory
 
 ROOT = Path(__file__).parents[1]
 TITLES = ("PolicyEngine", "EngineCore", "LearnerWorker", "MemoryEnvRunner")
@@ -55,6 +57,21 @@ class Reaper:
             self.killed.append(title)
 
 
+    def told(self) -> str:
+        """What was killed how often."""
+        return ", ".join(f"{count} {title}" for title, count in Counter(self.killed).most_common())
+
+
+def _left_over(nodes: Nodes, wait_s: float = 30) -> list[str]:
+    """Actors that are still there some time after the run."""
+    deadline = time.monotonic() + wait_s
+    while left := [title for node in nodes.cluster.list_all_nodes() for title, _ in _actors(node)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    return left
+
+
 def _actors(node: Any) -> list[tuple[str, psutil.Process]]:
     on_node = processes_on(node)
     return [(name, process) for process, title in on_node for name in TITLES if name in title and "IDLE" not in title]
@@ -64,7 +81,7 @@ def main() -> None:
     """Run, kill, check; exits with 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=1200, help="how long things are killed; then the run may end")
-    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--iterations", type=int, default=120, help="about 20 minutes of them on two free cores")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="atommem-chaos-") as place:
@@ -73,12 +90,15 @@ def main() -> None:
             f"run_dir={run}", "name=chaos", f"loop.iterations={arguments.iterations}", "loop.checkpoint_every=1",
             "rollout.runners=2", "rollout.runner_cpus=0.2", "learner.num_cpus=0.6", "loop.save_trajectories=1000",
         ]  # fmt: skip
+        before = shared_memory()
         with raylets(4, cpus=CPUS) as nodes:
             reaper = Reaper(nodes, arguments.seed)
-            ended = _run(nodes, reaper, settings, arguments.seconds)
-        print(f"{len(reaper.killed)} killed: {', '.join(reaper.killed)}")
-        broken = [] if ended else ["the run failed"]
+            started, ended = time.monotonic(), _run(nodes, reaper, settings, arguments.seconds)
+            print(f"{time.monotonic() - started:.0f} s, {len(reaper.killed)} killed: {reaper.told()}")
+            broken = [] if ended else ["the run failed"]
+            broken += [f"left over: {names}"] if (names := _left_over(nodes)) else []
         broken += _broken_promises(run, settings, arguments.iterations) if ended else []
+        broken += [f"left in shared memory: {names}"] if (names := shared_memory() - before) else []
         print("\n".join(broken) or "every promise was kept")
         sys.exit(1 if broken else 0)
 
@@ -100,7 +120,8 @@ def _broken_promises(run: Path, settings: list[str], iterations: int) -> list[st
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     broken = []
     for evaluation in sorted((run / "evaluations").glob("*.json")):
-        print(f"{evaluation.stem}: {json.loads(evaluation.read_text())['summary']}")
+        em = json.loads(evaluation.read_text())["summary"]["em"]
+        print(f"held out, {evaluation.stem}: EM {em['mean']:.1%} [{em['low']:.1%}, {em['high']:.1%}]")
     if [row["step"] for row in rows] != list(range(1, iterations + 1)):
         broken.append(f"steps are {[row['step'] for row in rows]}")
     stream, per_batch = stream_of(config), config.rollout.tasks_per_batch
@@ -110,10 +131,9 @@ def _broken_promises(run: Path, settings: list[str], iterations: int) -> list[st
         expected = [stream.at(position).task_id for position in range(per_batch * (step - 1), per_batch * step)]
         if trained != sorted(expected * config.rollout.group_size):
             broken.append(f"iteration {step} trained other tasks than its own")
-    left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(run) in " ".join(p.info["cmdline"] or [])]
-    last = rows[-1]
-    print(f"reward {last['reward/mean']:.3f}, restarts of engines {last['restarts/engines']:.0f}")
-    return broken + ([f"left over: {left}"] if left else [])
+    late = [row["reward/mean"] for row in rows[-10:]]
+    print(f"reward of the last ten iterations {fmean(late):.3f}")
+    return broken
 
 
 if __name__ == "__main__":

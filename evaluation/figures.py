@@ -54,7 +54,7 @@ def pictures(tables: Sequence[SuiteTable]) -> list[Picture]:
 def _panels(tables: list[SuiteTable], height: float) -> tuple[Figure, list]:
     columns = min(2, len(tables))
     rows = -(-len(tables) // columns)
-    figure = Figure(figsize=(4.9 * columns, height * rows), layout="constrained")
+    figure = Figure(figsize=(9.8, height * rows), layout="constrained")  # the page's width, one suite or two abreast
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes[len(tables) :]:
         axis.remove()
@@ -103,7 +103,7 @@ def _losses(tables: list[SuiteTable]) -> Figure:
         axis.xaxis.set_major_formatter(PercentFormatter(1.0))
         axis.set_xlim(0, 1)
         axis.grid(False, axis="y")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2 if len(tables) == 1 else 4)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

@@ -46,6 +46,11 @@ def processes_on(raylet: Any) -> list[tuple[psutil.Process, str]]:
     return found
 
 
+def shared_memory() -> set[str]:
+    """Names of what lies in this machine's shared memory."""
+    return set(os.listdir("/dev/shm"))
+
+
 @contextmanager
 def raylets(count: int, cpus: float, head_cpus: float = 0) -> Iterator[Nodes]:
     """A head and ``count`` workers of ``cpus`` each, every one with its own raylet; ended afterwards."""

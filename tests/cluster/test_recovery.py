@@ -12,6 +12,7 @@ import pytest
 
 from cluster.status import read_status
 from tests.cluster.conftest import ROOT, command, environment, on_request
+from tests.cluster.nodes import shared_memory
 from tests.cluster.test_training import rows
 
 pytestmark = [pytest.mark.stack, on_request]
@@ -33,6 +34,7 @@ class Survived:
     run: Path
     log: str
     processes: set[psutil.Process]  # all that were seen while it ran
+    shared_memory: set[str]  # what was there before
 
 
 def settings(*more: str) -> list[str]:
@@ -55,7 +57,7 @@ def processes(driver: psutil.Process, title: str) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def survived(tmp_path_factory: pytest.TempPathFactory) -> Survived:
     place = tmp_path_factory.mktemp("survived")
-    run, log, seen = place / "run", place / "log", set[psutil.Process]()
+    run, log, seen, before = place / "run", place / "log", set[psutil.Process](), shared_memory()
     with log.open("w") as output:
         process = subprocess.Popen(
             command("train", "recipes/tiny.yaml", *settings(f"run_dir={run}")), cwd=ROOT, env=environment(),
@@ -71,7 +73,7 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Survived:
             assert process.wait(timeout=800) == 0, log.read_text()
         finally:
             process.kill()
-    return Survived(run, log.read_text(), seen)
+    return Survived(run, log.read_text(), seen, before)
 
 
 def test_what_dies_at_the_start_has_the_start_tried_again(survived: Survived) -> None:
@@ -103,3 +105,4 @@ def test_nothing_is_left_over(survived: Survived) -> None:
     assert survived.processes
     _, alive = psutil.wait_procs(survived.processes, timeout=30)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert shared_memory() - survived.shared_memory == set()
