@@ -81,7 +81,7 @@ def main() -> None:
     """Run, kill, check; exits with 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=1200, help="how long things are killed; then the run may end")
-    parser.add_argument("--iterations", type=int, default=120, help="about 20 minutes of them on two free cores")
+    parser.add_argument("--iterations", type=int, default=150, help="about 20 minutes of them on two free cores")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="atommem-chaos-") as place:
