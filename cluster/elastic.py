@@ -1,4 +1,4 @@
-"""Runners join while a run goes on, where nodes have room: up to `rollout.max_runners`.
+"""Runners join while a run goes on, where nodes have room: up to `rollout.max_runners`. Nodes leave, some with notice.
 
 What leaves with its node needs no code here: the collector plays its episodes again elsewhere, and Ray starts the
 runner anew where there is room. Engines join by themselves: those beyond `rollout.engine.count` are pending actors.
@@ -6,6 +6,9 @@ runner anew where there is room. Engines join by themselves: those beyond `rollo
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from ray._private.state import state
 from ray.autoscaler.sdk import request_resources
 
 from cluster.config import RunConfig
@@ -38,3 +41,11 @@ def ask_autoscaler(run: RunConfig) -> None:
     """Tell an autoscaler, if the cluster has one, what the run could use: nodes for all runners it may have."""
     if run.rollout.max_runners and run.rollout.runner_cpus > 0:
         request_resources(bundles=[{"CPU": run.rollout.runner_cpus}] * run.rollout.max_runners)
+
+
+def leaving_nodes() -> dict[str, str]:
+    """Nodes that were told to leave (a spot instance, a scale-down, `ray drain-node`): by id, and when they go."""
+    return {
+        node: f"at {datetime.fromtimestamp(deadline_ms / 1000):%H:%M:%S}" if deadline_ms else "at any moment"
+        for node, deadline_ms in state.get_draining_nodes().items()
+    }

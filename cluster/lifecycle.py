@@ -18,7 +18,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.util.placement_group import remove_placement_group
 
 from cluster.config import RunConfig
-from cluster.elastic import ask_autoscaler
+from cluster.elastic import ask_autoscaler, leaving_nodes
 from cluster.guards import SkippedUpdates
 from cluster.loop import Batch, LoopState
 from cluster.resources import await_resources, reserve_pairs
@@ -87,6 +87,10 @@ class Lifecycle(Algorithm):
         """Go back to the start of the run, with the learner as it started."""
         self.set_state({"loop": asdict(LoopState())})
         self.weight_sync.push(0)
+
+    def leaving(self) -> dict[str, str]:
+        """Nodes that were told to leave, and when: see `cluster.elastic`."""
+        return leaving_nodes()
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Nothing to do: runners keep nothing between iterations, and the collector asks dead ones to come back."""

@@ -61,6 +61,7 @@ class TrainingRun:
         heart.alive, heart.events, heart.dump = algo.alive, lambda: algo.events, dump_stacks
         algo.on_hang = self._dump_stacks
         self.held_out, self.mirror = _held_out(config), Mirror.of(config)
+        self._told: set[str] = set()  # nodes whose notice is among the events
         self.recovery = Recovery(algo, run, config.learner.max_restarts)
         if checkpoint is not None:
             with working(f"restoring {checkpoint.name}"):
@@ -110,7 +111,7 @@ class TrainingRun:
         with working(f"iteration {step}"):
             row = self.algo.train()[RESULTS]
         last = step == loop.iterations or bool(interrupted)
-        if last or step % loop.checkpoint_every == 0:
+        if last or step % loop.checkpoint_every == 0 or self._nodes_leave():
             row["time/checkpoint"] += _seconds(lambda: self._begin_checkpoint(step))
         row["time/evaluate"] = 0.0
         if self.held_out and (step == loop.iterations or (loop.eval_every and step % loop.eval_every == 0)):
@@ -122,6 +123,15 @@ class TrainingRun:
         console.print(iteration_line(row, loop.iterations))
         if last:
             self.algo.finish_save()
+
+    def _nodes_leave(self) -> bool:
+        """Whether a node was told to leave: as long as it is there, every iteration ends with a checkpoint."""
+        leaving = self.algo.leaving()
+        for node, when in leaving.items():
+            if node not in self._told:
+                self.algo.events.append(f"node {node} leaves {when}: a checkpoint after every iteration until then")
+        self._told |= leaving.keys()
+        return bool(leaving)
 
     def _commit(self, step: int, made: Path) -> None:
         """The checkpoint becomes the last one; then its copy is begun, after the one before it has ended."""

@@ -30,6 +30,7 @@ class ScriptedLoop:
         self._lost, self._lost_writing, self._calls = lost, list(lost_writing), 0
         self.loop, self.sampled, self.events = LoopState(), [], list[str]()
         self.restarts: list[str] = []
+        self.notice = range(0)  # iterations at whose end a node has been told to leave
         self._saving: Callable[[], object] | None = None
 
     def train(self) -> dict[str, Any]:
@@ -69,12 +70,15 @@ class ScriptedLoop:
         self.restarts.append(f"from {path.name}")
         self.loop = LoopState(step=step_of(path))
 
+    def leaving(self) -> dict[str, str]:
+        return {"n1": "at 12:00:00"} if self.loop.step in self.notice else {}
+
     def alive(self) -> dict[str, str]:
         return {}
 
 
 def play(
-    place: Path, lost: Callable[[int, int], bool], lost_writing: Collection[int] = ()
+    place: Path, lost: Callable[[int, int], bool], lost_writing: Collection[int] = (), notice: range = range(0)
 ) -> tuple[ScriptedLoop, list[dict[str, Any]], RunDir]:
     """A whole run over the scripted loop: the loop, the rows it left, and its directory."""
     config = RunConfig.model_validate(
@@ -85,6 +89,7 @@ def play(
         }
     )  # fmt: skip
     run, loop = RunDir.create(config), ScriptedLoop(lost, lost_writing)
+    loop.notice = notice
     TrainingRun(config, run, loop, None, Heartbeat(run, ITERATIONS)).go(Interruption())  # type: ignore[arg-type]
     return loop, [json.loads(line) for line in run.metrics.read_text().splitlines()], run
 
@@ -120,3 +125,11 @@ def test_a_learner_that_is_lost_again_and_again_ends_the_run_with_its_reason(tmp
 def test_a_checkpoint_in_between_counts_from_anew(tmp_path: Path) -> None:
     _, rows, _ = play(tmp_path, lost=lambda call, step: call in (2, 4, 9, 12))
     assert [row["step"] for row in rows] == list(range(1, ITERATIONS + 1))
+
+
+def test_while_a_node_is_about_to_leave_every_iteration_ends_with_a_checkpoint(tmp_path: Path) -> None:
+    loop, rows, _ = play(tmp_path, lost=lambda call, step: call == 6, notice=range(4, 6))
+    assert loop.restarts == ["restarted", "from step_000005"], "without the notice it would be 3"
+    assert [row["step"] for row in rows] == list(range(1, ITERATIONS + 1))
+    assert loop.events[0] == "node n1 leaves at 12:00:00: a checkpoint after every iteration until then"
+    assert len(loop.events) == 2, "told once"
