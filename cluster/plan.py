@@ -39,7 +39,8 @@ def plan(run: RunConfig) -> Plan:
     models = list(dict.fromkeys(cell.model for cell in cells))
     for model in models:
         check_model(model, run)
-    tasks = {label: suite.tasks(config.tasks, config.seed) for label, suite in suites.items()}
+    wanted = {suite.label: config.tasks_of(suite) for suite in config.suites}
+    tasks = {label: suite.tasks(wanted[label], config.seed) for label, suite in suites.items()}
     for label, of_suite in tasks.items():
         if not of_suite:
             raise UserError(f"suite {label!r} has no task")

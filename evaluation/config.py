@@ -17,6 +17,7 @@ class SuiteConfig(Section):
     suite: str = Field(description="a name of evaluation/suites, or package.module:Class")
     name: str | None = Field(None, pattern=r"^[\w.-]+$", description="in tables; None: suite and number of documents")
     options: dict[str, Any] = {}
+    tasks: int | None = Field(None, ge=1, description="fewer than evaluation.tasks")
     set: Overrides = Field([], description="overrides of env.* for this suite, e.g. env.capacity=20")
 
     @property
@@ -61,6 +62,10 @@ class EvaluationConfig(Section):
     variants: list[VariantConfig] = [VariantConfig()]
     judge: JudgeConfig | None = Field(None, description="also grades every answer, where it is set")
     price: PriceConfig = PriceConfig()
+
+    def tasks_of(self, suite: SuiteConfig) -> int:
+        """How many of a suite's tasks are run."""
+        return min(self.tasks, suite.tasks or self.tasks)
 
     @model_validator(mode="after")
     def _labels_differ(self) -> EvaluationConfig:

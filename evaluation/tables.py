@@ -83,7 +83,7 @@ def _table(suite: SuiteConfig, rows: Rows, config: EvaluationConfig) -> SuiteTab
     by_variant = {v.label: [row for row in rows if row["variant"] == v.label] for v in config.variants}
     first = next(iter(by_variant.values()))
     lines = [_line(v, by_variant[v.label], first, headline, config.price) for v in config.variants]
-    return SuiteTable(suite.label, headline, config.tasks, lines)
+    return SuiteTable(suite.label, headline, config.tasks_of(suite), lines)
 
 
 def _line(variant: VariantConfig, rows: Rows, first: Rows, headline: str, price: PriceConfig) -> Line:

@@ -110,6 +110,10 @@ def test_other_settings_or_tasks_are_not_mixed(results):
         results.claim("x", [cell()], {"registry": [task(0, "Another text.")]})
 
 
+def test_a_suite_may_have_fewer_tasks_than_the_others_never_more():
+    assert [CONFIG.tasks_of(SuiteConfig(suite="registry", tasks=tasks)) for tasks in (None, 2, 9)] == [4, 2, 4]
+
+
 def test_tables_by_hand(results):
     [table] = tables(results.rows(), CONFIG)
     atommem, rag = table.lines
