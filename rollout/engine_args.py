@@ -21,7 +21,6 @@ def environment(config: EngineConfig) -> dict[str, str]:
             "OMP_NUM_THREADS": str(max(1, int(config.num_cpus))),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines and runners share whatever cores there are
             "CUDA_VISIBLE_DEVICES": "",
-            "MALLOC_ARENA_MAX": "1",  # threads with a heap each keep what the others freed: memory creeps up
         }
     return variables
 
