@@ -50,7 +50,7 @@ env:
 rollout: {{tasks_per_batch: {TASKS_PER_BATCH}, group_size: {GROUP_SIZE}}}
 learner: {{optimizer: {{lr: 5.0e-4, warmup_steps: 0}}}}
 sft: {{data: turns.parquet, epochs: 12, optimizer: {{lr: 2.0e-3, warmup_steps: 10}}}}
-loop: {{iterations: 10, eval_episodes: {TASKS}, checkpoint_every: 3, save_trajectories: 100}}
+loop: {{iterations: 10, eval_episodes: {TASKS}, checkpoint_every: 3, keep_checkpoints: 2, save_trajectories: 100}}
 """,
         encoding="utf-8",
     )
