@@ -86,10 +86,10 @@ def draw_iteration(series: dict[str, Any]) -> None:
 def draw_learning(series: dict[str, Any]) -> None:
     """Rewards over iterations, and the same over seconds."""
     figure, both = _figure(2)
-    for name, style in (("off", "--"), ("on", "-")):
+    for name, width in (("off", 4.0), ("on", 1.3)):  # equal lines must both be seen
         side = series["learning"][name]
-        both[0].plot(range(1, len(side["rewards"]) + 1), side["rewards"], style, label=f"everything {name}")
-        both[1].plot(side["seconds"], side["rewards"], style, label=f"everything {name}")
+        both[0].plot(range(1, len(side["rewards"]) + 1), side["rewards"], linewidth=width, label=f"everything {name}")
+        both[1].plot(side["seconds"], side["rewards"], linewidth=width, label=f"everything {name}")
     both[0].set(xlabel="iteration", ylabel="mean reward")
     both[1].set(xlabel="seconds")
     both[0].legend(frameon=False)
