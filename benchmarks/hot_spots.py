@@ -56,7 +56,7 @@ def operators(turns: list[TrainSequence], share: bool) -> None:
     with profile(activities=[ProfilerActivity.CPU]) as found:
         learn(model, batches)
     print(f"== learner, {'shared prefixes' if share else 'padded'}: {len(batches)} micro-batches")
-    print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=SHOWN, max_name_column_width=48))
+    print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=SHOWN, max_name_column_width=64))
 
 
 def main() -> None:
