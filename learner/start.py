@@ -13,6 +13,7 @@ from learner.config import LearnerConfig
 from learner.worker import LearnerWorker
 
 _MALLOC = {  # big activations are reused instead of being mapped anew in every pass (glibc)
+    "MALLOC_ARENA_MAX": "1",  # autograd has a thread of its own: with a heap each, both keep what the other freed
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
 }
