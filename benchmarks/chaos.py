@@ -56,7 +56,6 @@ class Reaper:
             psutil.Process(pid).kill()
             self.killed.append(title)
 
-
     def told(self) -> str:
         """What was killed how often."""
         return ", ".join(f"{count} {title}" for title, count in Counter(self.killed).most_common())
