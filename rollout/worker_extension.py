@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import psutil
-from tqdm import tqdm
 
 import rollout.weight_transfer  # noqa: F401  (registers the CPU weight-transfer backend in the worker process)
-
-# vLLM shows a bar while it loads. The bar's own lock is a semaphore in /dev/shm, which stays there when the engine is
-# killed; a worker needs none between processes.
-tqdm.set_lock(threading.RLock())
 
 
 class WorkerExtension:

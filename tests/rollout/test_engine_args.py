@@ -15,7 +15,7 @@ from rollout.engine_args import engine_kwargs, environment, sampling_kwargs, sto
 def test_a_cpu_engine_has_one_process_whole_prefills_and_as_many_threads_as_cpus() -> None:
     config = EngineConfig(num_cpus=0.8, cpu_kv_cache_gib=0.5, max_model_len=4096)
     kwargs = engine_kwargs("model", config, seed=3)
-    assert kwargs["distributed_executor_backend"].endswith("UniProcExecutor")
+    assert kwargs["distributed_executor_backend"].endswith("InCoreExecutor")
     assert kwargs["kv_cache_memory_bytes"] == 2**29
     assert kwargs["enable_chunked_prefill"] is False
     assert kwargs["max_num_batched_tokens"] == 4096
