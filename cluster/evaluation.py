@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from cluster.config import RunConfig
 from cluster.console import console
 from cluster.evaluation_tables import print_tables
-from cluster.plan import Plan, plan, requests_of
+from cluster.plan import Plan, plan, request_of
 from cluster.recipes import dump, load_recipe
 from cluster.rollouts import RolloutSide, rollout_side
 from evaluation.cells import Cell
@@ -23,7 +23,6 @@ from evaluation.results import Results
 from evaluation.rows import rows_of
 from evaluation.tables import tables
 from rollout.record import trajectory_to_json
-from rollout.types import GroupRequest
 
 
 @dataclass
@@ -32,14 +31,13 @@ class _Job:
 
     cell: Cell
     todo: list[int]
-    requests: list[GroupRequest] = field(default_factory=list)
 
 
 def evaluate(run: RunConfig) -> Path:
     """Run what is not finished yet, judge what is not judged, and write tables and report; returns the report."""
     planned, results = plan(run), Results(run.directory)
     results.claim(dump(run), planned.cells, planned.tasks)
-    jobs = _jobs(planned, results, run.evaluation.seed)
+    jobs = _jobs(planned, results)
     if any(job.todo for job in jobs):
         _run(run, planned, results, [job for job in jobs if job.todo])
     _judge(run, planned, results)
@@ -59,14 +57,13 @@ def _write(run: RunConfig) -> Path:
     return write_matrix_report(run.directory, run.evaluation, made)
 
 
-def _jobs(planned: Plan, results: Results, seed: int) -> list[_Job]:
-    jobs, first_id = [], 0
+def _jobs(planned: Plan, results: Results) -> list[_Job]:
+    jobs = []
     for cell in planned.cells:
         tasks = planned.tasks[cell.suite]
         done = results.finished(cell.key)
         todo = [] if cell.unavailable else [index for index in range(len(tasks)) if index not in done]
-        jobs.append(_Job(cell, todo, requests_of(cell, tasks, todo, first_id, seed)))
-        first_id += len(todo)
+        jobs.append(_Job(cell, todo))
         state = f"cannot run here: {cell.unavailable}" if cell.unavailable else f"{len(done)} of {len(tasks)} done"
         console.print(f"{cell.key}: {state}", highlight=False)
     return jobs
@@ -81,19 +78,20 @@ def _run(run: RunConfig, planned: Plan, results: Results, jobs: Sequence[_Job]) 
             if model != first.model or version:
                 version += 1
                 side.pool.update_weights(str(Path(model).resolve()), version)
-            _run_model(planned, results, list(of_model), side)
+            _run_model(planned, results, list(of_model), side, run.evaluation.seed)
 
 
-def _run_model(planned: Plan, results: Results, jobs: Sequence[_Job], side: RolloutSide) -> None:
-    place = {
-        request.group_id: (job, index) for job in jobs for request, index in zip(job.requests, job.todo, strict=True)
-    }
+def _run_model(planned: Plan, results: Results, jobs: Sequence[_Job], side: RolloutSide, seed: int) -> None:
     left = {job.cell.key: len(job.todo) for job in jobs}
     # Task by task, not cell by cell: variants share prompts, so the prefix cache serves them, and what a kill leaves
-    # behind has as many tasks of every variant.
-    requests = sorted((request for job in jobs for request in job.requests), key=lambda r: place[r.group_id][1])
+    # behind has as many tasks of every variant. Ids count in this order, so that neighbours go to different engines.
+    places = sorted(((job, index) for job in jobs for index in job.todo), key=lambda place: place[1])
+    requests = [
+        request_of(job.cell, planned.tasks[job.cell.suite][index], index, number, seed)
+        for number, (job, index) in enumerate(places)
+    ]
     for group in side.collector.run(requests):
-        job, index = place[group.group_id]
+        job, index = places[group.group_id]
         cell, task, [trajectory] = job.cell, planned.tasks[job.cell.suite][index], group.trajectories
         rows = rows_of(cell, planned.suites[cell.suite], task, trajectory, f"{cell.key}/{index:05d}")
         results.add(cell.key, index, rows, trajectory_to_json(trajectory))

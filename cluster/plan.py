@@ -47,12 +47,9 @@ def plan(run: RunConfig) -> Plan:
     return Plan(sorted(cells, key=lambda cell: models.index(cell.model)), suites, tasks)
 
 
-def requests_of(cell: Cell, tasks: Sequence[Task], todo: Sequence[int], first_id: int, seed: int) -> list[GroupRequest]:
-    """One episode for each task in `todo`; ids count from `first_id`, seeds depend on the task's index alone."""
-    return [
-        GroupRequest(first_id + i, tasks[index], 1, cell.sampling, seed + index, cell.key)
-        for i, index in enumerate(todo)
-    ]
+def request_of(cell: Cell, task: Task, index: int, group_id: int, seed: int) -> GroupRequest:
+    """One episode of a cell; its seed depends on the task's index alone."""
+    return GroupRequest(group_id, task, 1, cell.sampling, seed + index, cell.key)
 
 
 def check_model(model: str, run: RunConfig) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.evaluate_options import Asked, resolve, spread
+from cluster.evaluation import evaluate
 from cluster.recipes import load_recipe
 from env.errors import UserError
+from evaluation.results import Results
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("atommem", "memagent", "rag", "rag-bm25", "rag-hybrid", "full-context", "a-mem", "generative-agents")
@@ -36,9 +40,6 @@ def answers(directory: Path) -> list[tuple]:
 @pytest.mark.stack
 @pytest.mark.usefixtures("local_ray")
 def test_an_interrupted_evaluation_goes_on_and_comes_to_the_same(tmp_path, monkeypatch):
-    from cluster.evaluation import evaluate
-    from evaluation.results import Results
-
     whole = evaluate(config(tmp_path / "whole"))
     assert whole.is_file() and len({row[1] for row in answers(tmp_path / "whole")}) == len(METHODS) + 1
 
@@ -58,6 +59,24 @@ def test_an_interrupted_evaluation_goes_on_and_comes_to_the_same(tmp_path, monke
     evaluate(config(tmp_path / "cut"))
     assert {path: path.stat().st_mtime_ns for path in finished} == written
     assert answers(tmp_path / "cut") == answers(tmp_path / "whole")
+
+
+def test_tasks_come_in_turn_and_neighbours_prefer_different_engines(tmp_path, monkeypatch):
+    asked = []
+
+    class Queue:
+        def run(self, requests):
+            asked.extend(requests)
+            raise KeyboardInterrupt
+
+    side = SimpleNamespace(collector=Queue())
+    monkeypatch.setattr("cluster.evaluation.rollout_side", lambda *_: nullcontext(side))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config(tmp_path))
+    variants = len(METHODS) + 1
+    assert [request.group_id for request in asked] == list(range(TASKS * variants))  # an id is its home engine, modulo
+    tasks = [request.task.task_id for request in asked]
+    assert [len(set(tasks[i : i + variants])) for i in range(0, len(tasks), variants)] == [1] * TASKS
 
 
 def test_options_make_suites_and_variants():
