@@ -51,7 +51,7 @@ class BatchedEmbedder:
     """
 
     def __init__(
-        self, embedder: Embedder, max_batch: int = 256, max_wait_ms: float = 2.0, cache_size: int = 8_192
+        self, embedder: Embedder, max_batch: int = 256, max_wait_ms: float = 2.0, cache_size: int = 4_096
     ):
         self.dim = embedder.dim
         self.counts = EmbeddingCounts()
