@@ -12,7 +12,7 @@ from typing import Any
 from cluster.config import RunConfig
 from cluster.console import console
 from cluster.evaluation_tables import print_tables
-from cluster.plan import Plan, plan, request_of
+from cluster.plan import Plan, plan
 from cluster.recipes import dump, load_recipe
 from cluster.rollouts import RolloutSide, rollout_side
 from evaluation.cells import Cell
@@ -23,6 +23,7 @@ from evaluation.results import Results
 from evaluation.rows import rows_of
 from evaluation.tables import tables
 from rollout.record import trajectory_to_json
+from rollout.types import GroupRequest
 
 
 @dataclass
@@ -85,14 +86,14 @@ def _run_model(planned: Plan, results: Results, jobs: Sequence[_Job], side: Roll
     left = {job.cell.key: len(job.todo) for job in jobs}
     # Task by task, not cell by cell: variants share prompts, so the prefix cache serves them, and what a kill leaves
     # behind has as many tasks of every variant. Ids count in this order, so that neighbours go to different engines.
-    places = sorted(((job, index) for job in jobs for index in job.todo), key=lambda place: place[1])
+    places = sorted(((job.cell, index) for job in jobs for index in job.todo), key=lambda place: place[1])
     requests = [
-        request_of(job.cell, planned.tasks[job.cell.suite][index], index, number, seed)
-        for number, (job, index) in enumerate(places)
+        GroupRequest(number, planned.tasks[cell.suite][index], 1, cell.sampling, seed + index, cell.key)
+        for number, (cell, index) in enumerate(places)
     ]
     for group in side.collector.run(requests):
-        job, index = places[group.group_id]
-        cell, task, [trajectory] = job.cell, planned.tasks[job.cell.suite][index], group.trajectories
+        cell, index = places[group.group_id]
+        task, [trajectory] = planned.tasks[cell.suite][index], group.trajectories
         rows = rows_of(cell, planned.suites[cell.suite], task, trajectory, f"{cell.key}/{index:05d}")
         results.add(cell.key, index, rows, trajectory_to_json(trajectory))
         left[cell.key] -= 1

@@ -16,7 +16,6 @@ from evaluation.config import SuiteConfig, VariantConfig
 from evaluation.environments import MethodSpec
 from evaluation.suite import Suite
 from evaluation.tables import unavailable
-from rollout.types import GroupRequest
 
 CHANGEABLE = ("env.", "rollout.sampling.")
 
@@ -45,11 +44,6 @@ def plan(run: RunConfig) -> Plan:
         if not of_suite:
             raise UserError(f"suite {label!r} has no task")
     return Plan(sorted(cells, key=lambda cell: models.index(cell.model)), suites, tasks)
-
-
-def request_of(cell: Cell, task: Task, index: int, group_id: int, seed: int) -> GroupRequest:
-    """One episode of a cell; its seed depends on the task's index alone."""
-    return GroupRequest(group_id, task, 1, cell.sampling, seed + index, cell.key)
 
 
 def check_model(model: str, run: RunConfig) -> None:
