@@ -8,11 +8,12 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from evaluation.drawing import AMBER, BLUE, DASHES, GREEN, GREY, PINK, RED, SKY, STYLE, png_of, svg_of
-from evaluation.tables import Line, SuiteTable
+from evaluation.tables import SCORE_NAMES, Line, SuiteTable
 
 COLOURS = (BLUE, RED, GREEN, AMBER, PINK, SKY, GREY)
 LOSS_COLOURS = {
@@ -81,12 +82,15 @@ def _scores(tables: list[SuiteTable]) -> Figure:
         means, low, high = np.array([_bounds(line) for line in lines]).T
         errors = np.clip([means - low, high - means], 0, None)
         places = range(len(lines))
-        axis.errorbar(means, places, xerr=errors, fmt="o", color=BLUE, capsize=2.5, linewidth=1.3, markersize=4.5)
+        axis.errorbar(
+            means, places, xerr=errors,
+            fmt="o", color=BLUE, capsize=2.5, linewidth=1.3, markersize=4.5, clip_on=False,
+        )  # fmt: skip
         axis.set_yticks(places, [line.variant for line in lines])
         axis.xaxis.set_major_formatter(PercentFormatter(1.0))
         axis.set_xlim(left=min(0.0, float(low.min())))
         axis.grid(False, axis="y")
-        axis.set_xlabel(table.headline.replace("_", " "))
+        axis.set_xlabel(SCORE_NAMES[table.headline])
     return figure
 
 
@@ -113,19 +117,27 @@ def _costs(tables: list[SuiteTable]) -> Figure:
         lines = _run(table)
         for number, line in enumerate(lines):
             axis.scatter(
-                _tokens(line), _bounds(line)[0], s=34,
+                _tokens(line), _bounds(line)[0], s=34, clip_on=False, zorder=3,
                 color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)], label=line.variant,
             )  # fmt: skip
         if max(map(_tokens, lines)) > 8 * min(map(_tokens, lines)):
-            axis.set_xscale("log")
+            _log_ticks(axis)
         else:
             axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         axis.set_ylim(0, 1.1 * max(_bounds(line)[0] for line in lines) or 1.0)
         axis.set_xlabel("tokens per task")
-        axis.set_ylabel(table.headline.replace("_", " "))
+        axis.set_ylabel(SCORE_NAMES[table.headline])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3 if len(tables) == 1 else 5)
     return figure
+
+
+def _log_ticks(axis: Axes) -> None:
+    """A logarithmic x axis that reads 2k, 5k, 10k."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _documents(tables: list[SuiteTable]) -> Figure | None:
@@ -148,12 +160,13 @@ def _documents(tables: list[SuiteTable]) -> Figure | None:
         lengths, lines = [docs for docs, _ in points], [line for _, line in points]
         for axis, read in zip(axes, (lambda line: _bounds(line)[0], _tokens, _seconds), strict=True):
             axis.plot(lengths, [read(line) for line in lines], marker="o", markersize=3.5, label=name, **style)
-    for axis, label in zip(axes, (family[0][1].headline, "tokens per task", "seconds per task"), strict=True):
+    labels = (SCORE_NAMES[family[0][1].headline], "tokens per task", "seconds per task")
+    for axis, label in zip(axes, labels, strict=True):
         axis.set_xscale("log")
         axis.set_xticks([docs for docs, _ in family], [str(docs) for docs, _ in family], minor=False)
         axis.minorticks_off()
         axis.set_xlabel("documents")
-        axis.set_ylabel(label.replace("_", " "))
+        axis.set_ylabel(label)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
     axes[0].set_ylim(bottom=0)
     axes[1].set_yscale("log")
