@@ -10,13 +10,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from env.errors import UserError
 from learner.config import LearnerConfig
+from learner.heap import HEAP_ENVIRONMENT
 from learner.worker import LearnerWorker
-
-_MALLOC = {  # big activations are reused instead of being mapped anew in every pass (glibc)
-    "MALLOC_ARENA_MAX": "1",  # autograd has a thread of its own: with a heap each, both keep what the other freed
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-}
 
 
 def reserve(config: LearnerConfig) -> PlacementGroup:
@@ -41,7 +36,7 @@ def start_worker(config: LearnerConfig, placement: PlacementGroup, rank: int) ->
         "DS_ACCELERATOR": "cuda" if config.num_gpus else "cpu",
         "OMP_NUM_THREADS": str(config.threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while another process has the core bring both to a halt
-        **({} if config.num_gpus else _MALLOC),
+        **({} if config.num_gpus else HEAP_ENVIRONMENT),
     }
     strategy = PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=rank)
     actor = ray.remote(

@@ -19,6 +19,7 @@ from learner.checkpoint import load_state, save_model, save_state
 from learner.config import LearnerConfig, OptimizerConfig
 from learner.deepspeed_engine import full_gradients, join_ranks, start_engine, start_reference
 from learner.export import export_buckets
+from learner.heap import release_heap
 from learner.losses import PolicyTerms, Sums, imitation_loss, policy_loss
 from learner.model import Policy
 
@@ -83,7 +84,10 @@ class LearnerWorker:
         result = {key: float(value) for key, value in sums.items()}
         result["grad_norm"] = float(norm) if norm is not None else float("nan")
         result["skipped"] = float(not self.engine.was_step_applied())
-        return result | {"lr": lr, "memory_mb": self._memory_mb()}
+        result |= {"lr": lr, "memory_mb": self._memory_mb()}
+        if not self.config.num_gpus:
+            release_heap()
+        return result
 
     def score(self, micro_batches: list[MicroBatch]) -> list[np.ndarray]:
         """Log-probabilities of the policy as it is, float32 [N] per micro-batch. Collective."""
