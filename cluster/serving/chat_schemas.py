@@ -12,6 +12,7 @@ from cluster.serving.schemas import NO_NUL, Usage
 class TextPart(BaseModel):
     """A part of a message's content; only text can be read."""
 
+    model_config = ConfigDict(strict=True)
     type: Literal["text"]
     text: Annotated[str, StringConstraints(pattern=NO_NUL)]
 
@@ -19,7 +20,7 @@ class TextPart(BaseModel):
 class ChatMessage(BaseModel):
     """A message. System and developer messages are not used: the policy has instructions of its own."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, StringConstraints(pattern=NO_NUL)] | list[TextPart] | None = None
 
@@ -34,6 +35,7 @@ class ChatMessage(BaseModel):
 class StreamOptions(BaseModel):
     """OpenAI's stream options."""
 
+    model_config = ConfigDict(strict=True)
     include_usage: bool = False
 
 
@@ -46,6 +48,7 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="ignore",
+        strict=True,
         json_schema_extra={
             "examples": [{"model": "atommem", "messages": [{"role": "user", "content": "Where does Anna Berg work?"}]}]
         },

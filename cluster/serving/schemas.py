@@ -20,9 +20,10 @@ DocumentState = Literal["pending", "done", "cancelled", "failed"]
 
 
 class Body(BaseModel):
-    """Base of request bodies: unknown fields are refused, surrogates cannot come in (JSON is UTF-8)."""
+    """Base of request bodies: unknown fields are refused, and values of another JSON type than the schema's (true is
+    no integer); surrogates cannot come in (JSON is UTF-8)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------

@@ -132,6 +132,7 @@ async def test_bad_input_is_told_in_a_problem_document(client, session, policy):
     check_problem(await client.post(f"{session}/questions", json={"question": "Who ?"}), 409, "read nothing yet")
     check_problem(await client.post(f"{session}/questions", json={"question": "Who " * 50}), 413, "50 tokens")
     check_problem(await client.post("/v1/sessions", json={"options": {"prompt": "../x"}}), 422, "compact, full")
+    check_problem(await client.post("/v1/sessions", json={"options": {"capacity": True}}), 422, "capacity")  # no 1
     check_problem(await client.post("/v1/sessions", content=b'{"name": "\\ud800"}', headers=JSON), 422, "name")
     check_problem(await client.get("/nowhere"), 404, "Not Found")
     policy.broken = True
