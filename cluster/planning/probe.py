@@ -53,7 +53,7 @@ class Probe:
 
 
 def probe(config: RunConfig) -> Probe:
-    """Start the recipe's parts, play a quarter and a half of a batch, learn from the latter a few times, end everything."""
+    """Start the recipe's parts, play a quarter and a half of a batch, learn from the latter thrice, end everything."""
     with ray_session(config.ray):
         pool = launch(config, with_learner=True)
         learner = LearnerGroup(config.learner, config.model, seed=config.seed, total_steps=config.loop.iterations)
