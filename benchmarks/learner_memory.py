@@ -1,6 +1,6 @@
 """A learner that gives its heap's free pages back after each update, against one that keeps them. Run by hand:
 
-    python -m benchmarks.learner_memory          (about a minute on a free core)
+    python -m benchmarks.learner_memory          (about two minutes on a free core)
 
 One DeepSpeed rank with the tiny policy and the heap that `learner/start.py` gives it. The sides take turns, some
 updates each; printed: MB resident after an update, and processor time per update, for updates of few and many passes.

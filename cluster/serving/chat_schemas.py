@@ -9,18 +9,22 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from cluster.serving.schemas import NO_NUL, Usage
 
 
-class TextPart(BaseModel):
+class ChatBody(BaseModel):
+    """Base of what clients send: fields that do not apply are ignored, values of another JSON type are refused."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class TextPart(ChatBody):
     """A part of a message's content; only text can be read."""
 
-    model_config = ConfigDict(strict=True)
     type: Literal["text"]
     text: Annotated[str, StringConstraints(pattern=NO_NUL)]
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(ChatBody):
     """A message. System and developer messages are not used: the policy has instructions of its own."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, StringConstraints(pattern=NO_NUL)] | list[TextPart] | None = None
 
@@ -32,14 +36,13 @@ class ChatMessage(BaseModel):
         return self.content or ""
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(ChatBody):
     """OpenAI's stream options."""
 
-    model_config = ConfigDict(strict=True)
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(ChatBody):
     """The last message is the question; those before it are read into memory once, as turns of a conversation.
 
     The session is named by the header `X-Session-Id` (its id), or by `user` (a name; made when there is none). With
@@ -47,8 +50,6 @@ class ChatRequest(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="ignore",
-        strict=True,
         json_schema_extra={
             "examples": [{"model": "atommem", "messages": [{"role": "user", "content": "Where does Anna Berg work?"}]}]
         },

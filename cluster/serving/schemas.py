@@ -45,7 +45,6 @@ class SessionCreate(Body):
     """A new session."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"examples": [{"name": "report", "options": {"focus": ["Where does Anna Berg work?"]}}]},
     )
     name: Line = ""
@@ -86,7 +85,7 @@ class DocumentCreate(Body):
     """A text as JSON. Any other content type than application/json is taken as the UTF-8 text itself."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"text": "Anna Berg works at Solaria .", "title": "report"}]}
+        json_schema_extra={"examples": [{"text": "Anna Berg works at Solaria .", "title": "report"}]}
     )
     text: Text
     title: Line = ""
@@ -197,7 +196,7 @@ class QuestionCreate(Body):
     """A question for the session's agent."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"question": "Where does Anna Berg work?"}]}
+        json_schema_extra={"examples": [{"question": "Where does Anna Berg work?"}]}
     )
     question: Text
     stream: bool = Field(False, description="answer with events instead of one object")
